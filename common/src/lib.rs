@@ -1,0 +1,12 @@
+//! What two or more of the services use: configuration, the bodies of the REST API, the framed links
+//! between processes, heartbeats, secrets, logging and the way to stop.
+//!
+//! Whatever only one service uses lives in that service.
+
+pub mod api;
+pub mod config;
+pub mod heartbeat;
+pub mod link;
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;
