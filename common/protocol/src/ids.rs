@@ -324,5 +324,5 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5, 6, 7].map(|id| of(id, 4)), SHARDS_OF_SEVEN);
     }
 
-    const SHARDS_OF_SEVEN: [u32; 7] = [0; 7];
+    const SHARDS_OF_SEVEN: [u32; 7] = [2, 2, 3, 0, 2, 3, 3];
 }

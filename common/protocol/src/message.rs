@@ -79,6 +79,8 @@ pub struct Recover {
     pub source: NodeId,
     /// What the writer knows to be committed.
     pub commit: Index,
+    /// Whether it must begin with a snapshot, for its own tables are known to be wrong.
+    pub afresh: bool,
 }
 
 /// From a replica to a writer, always with the store that speaks.
