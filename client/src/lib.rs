@@ -1,1 +1,16 @@
-//! (being written)
+//! The client of a bookstore: typed calls with retries and fail-over between front ends, and on top of
+//! them test threads that check every answer, and a load generator.
+//!
+//! [`Client`] is the way in for programs; the `bookends` command line uses nothing else. A write carries
+//! a key that stays the same over all retries, so that a call that failed half way is never carried out
+//! twice. There is no cache here: caching is the front end's business.
+
+pub mod client;
+pub mod error;
+pub mod load;
+pub mod random;
+pub mod retry;
+pub mod threads;
+
+pub use client::{BulkFormat, Client, ClientBuilder, IdempotencyKey, Search, Stored, Token};
+pub use error::{BuildError, ClientError};

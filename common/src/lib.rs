@@ -5,8 +5,10 @@
 
 pub mod api;
 pub mod config;
+pub mod exit;
 pub mod heartbeat;
 pub mod link;
+pub mod runfile;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

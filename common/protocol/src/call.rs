@@ -143,7 +143,7 @@ pub enum LogPage {
 }
 
 /// What can be asked of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Query {
     /// A book.
     Book(BookId),
@@ -163,7 +163,7 @@ pub enum Query {
 }
 
 /// Which books, and how many.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PageQuery {
     /// Only those of this topic.
     pub topic: Option<TopicKey>,

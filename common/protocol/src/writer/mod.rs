@@ -233,16 +233,36 @@ impl<T> Writer<T> {
 
     /// A write. Its outcome comes as an [`Effect::Complete`] with the ticket.
     pub fn submit(&mut self, now: Instant, ticket: T, command: EncodedCommand) -> Vec<Effect<T>> {
-        if let Office::Halted { problem } = &self.office {
-            let failure = WriteFailure::NotDone(format!("shard {} is halted: {problem}", self.shard));
-            return vec![Effect::Complete { ticket, result: Err(failure) }];
+        self.submit_all(now, [(ticket, command)])
+    }
+
+    /// Writes that came together, and may leave together.
+    pub fn submit_all(
+        &mut self,
+        now: Instant,
+        writes: impl IntoIterator<Item = (T, EncodedCommand)>,
+    ) -> Vec<Effect<T>> {
+        let mut effects = Vec::new();
+        for (ticket, command) in writes {
+            match self.turned_away() {
+                Some(why) => {
+                    let result = Err(WriteFailure::NotDone(why));
+                    effects.push(Effect::Complete { ticket, result });
+                }
+                None => self.waiting.push_back(Waiting { ticket, command, since: now }),
+            }
         }
-        if self.waiting.len() >= WAITING_MAX {
-            let failure = WriteFailure::NotDone(format!("{WAITING_MAX} writes wait already"));
-            return vec![Effect::Complete { ticket, result: Err(failure) }];
+        effects.extend(self.pump(now));
+        effects
+    }
+
+    /// Why no write is taken now, not even to wait.
+    fn turned_away(&self) -> Option<String> {
+        match &self.office {
+            Office::Halted { problem } => Some(format!("shard {} is halted: {problem}", self.shard)),
+            _ if self.waiting.len() >= WAITING_MAX => Some(format!("{WAITING_MAX} writes wait already")),
+            _ => None,
         }
-        self.waiting.push_back(Waiting { ticket, command, since: now });
-        self.pump(now)
     }
 
     /// A connection to a replica stands.

@@ -1,0 +1,205 @@
+//! How a link begins: an HTTP request that is upgraded, and the secret that it must show.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use protocol::ids::NodeId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::secret::Secret;
+
+/// How long either side gives the other to say its part. Generous for a machine under load.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most bytes of a request's or an answer's head.
+const HEAD_BYTES_MAX: usize = 4096;
+const PROTOCOL: &str = "bookends/1";
+
+/// A connection that has become a link.
+#[derive(Debug)]
+pub struct Connected {
+    /// Who is at the other end, as it says.
+    pub peer: NodeId,
+    /// The connection.
+    pub stream: TcpStream,
+    /// What was read of it beyond the handshake.
+    pub read: BytesMut,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody listens there.
+    #[error("{address} refuses connections")]
+    Refused {
+        /// Where.
+        address: String,
+    },
+    /// No answer in time.
+    #[error("{address} did not answer in time")]
+    TimedOut {
+        /// Where.
+        address: String,
+    },
+    /// Whoever listens there wants no link with us.
+    #[error("{address} refuses the link: HTTP status {status}")]
+    Rejected {
+        /// Where.
+        address: String,
+        /// What it said.
+        status: u16,
+    },
+    /// The connection failed.
+    #[error("the connection to {address} failed")]
+    Io {
+        /// Where.
+        address: String,
+        /// How.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Opens a link to an internal listener.
+///
+/// # Errors
+/// If nobody answers there, or not as a process of this cluster.
+pub async fn connect(
+    address: &str,
+    secret: &Secret,
+    me: &NodeId,
+    patience: Duration,
+) -> Result<Connected, ConnectError> {
+    let named = || address.to_owned();
+    match timeout(patience, connect_now(address, secret, me)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::TimedOut { address: named() }),
+    }
+}
+
+async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Connected, ConnectError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::ConnectionRefused => ConnectError::Refused { address: address.to_owned() },
+        _ => ConnectError::Io { address: address.to_owned(), source },
+    };
+    let mut stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    let request = format!(
+        "GET /link HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
+         Authorization: Bearer {}\r\nX-Node: {me}\r\n\r\n",
+        secret.expose()
+    );
+    stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let mut read = BytesMut::with_capacity(HEAD_BYTES_MAX);
+    let status = loop {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut answer = httparse::Response::new(&mut headers);
+        match answer.parse(&read) {
+            Ok(httparse::Status::Complete(length)) => {
+                let status = answer.code.unwrap_or(0);
+                drop(read.split_to(length));
+                break status;
+            }
+            Ok(httparse::Status::Partial) => more(&mut stream, &mut read).await.map_err(failed)?,
+            Err(problem) => return Err(failed(io::Error::new(io::ErrorKind::InvalidData, problem))),
+        }
+    };
+    if status != 101 {
+        return Err(ConnectError::Rejected { address: address.to_owned(), status });
+    }
+    Ok(Connected { peer: NodeId::from(address), stream, read })
+}
+
+/// Takes a connection that came to an internal listener. `None` if it was no caller of this cluster, or
+/// only asked whether the process lives; it has had its answer then.
+///
+/// # Errors
+/// If the connection fails, or says nothing in time.
+pub async fn accept(mut stream: TcpStream, secret: &Secret) -> io::Result<Option<Connected>> {
+    stream.set_nodelay(true)?;
+    let mut read = BytesMut::with_capacity(HEAD_BYTES_MAX);
+    let request = timeout(HANDSHAKE_TIMEOUT, read_request(&mut stream, &mut read));
+    let request = request.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (status, kind, detail) = match request {
+        Request::Link { secret: shown, peer } if secret.matches(&shown) => {
+            let answer =
+                format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await?;
+            return Ok(Some(Connected { peer, stream, read }));
+        }
+        Request::Alive => {
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
+            stream.write_all(answer.as_bytes()).await?;
+            return stream.shutdown().await.map(|()| None);
+        }
+        Request::Link { .. } | Request::Other => {
+            ("401 Unauthorized", "unauthorized", "this listener is for processes of the cluster only")
+        }
+        Request::Malformed => ("400 Bad Request", "bad-request", "this is no HTTP/1.1 request"),
+    };
+    refuse(stream, status, kind, detail).await.map(|()| None)
+}
+
+enum Request {
+    Link { secret: Vec<u8>, peer: NodeId },
+    Alive,
+    Other,
+    Malformed,
+}
+
+async fn read_request(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Request> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(read) {
+            Ok(httparse::Status::Complete(length)) => {
+                let kind = kind_of(&request);
+                drop(read.split_to(length));
+                return Ok(kind);
+            }
+            Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => more(stream, read).await?,
+            Ok(httparse::Status::Partial) | Err(_) => return Ok(Request::Malformed),
+        }
+    }
+}
+
+fn kind_of(request: &httparse::Request<'_, '_>) -> Request {
+    let header = |name: &str| {
+        request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    };
+    let get = request.method == Some("GET");
+    if get && matches!(request.path, Some("/livez" | "/healthz")) {
+        return Request::Alive;
+    }
+    let upgrade = header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(PROTOCOL.as_bytes()));
+    if !get || !upgrade {
+        return Request::Other;
+    }
+    let secret = header("authorization").and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+    let peer = header("x-node").and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("unnamed");
+    Request::Link { secret: secret.to_vec(), peer: NodeId::from(peer) }
+}
+
+async fn more(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<()> {
+    if stream.read_buf(read).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}
+
+async fn refuse(mut stream: TcpStream, status: &str, kind: &str, detail: &str) -> io::Result<()> {
+    let (code, title) = status.split_once(' ').unwrap_or((status, ""));
+    let body = format!(
+        "{{\"type\":\"/problems/{kind}\",\"title\":\"{title}\",\"status\":{code},\"detail\":\"{detail}\"}}\n"
+    );
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+         WWW-Authenticate: Bearer\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,78 @@
+//! Framed links between processes: one TCP connection, messages in both directions.
+//!
+//! A link begins as an HTTP/1.1 request with `Upgrade: bookends/1` and the cluster secret, so that a
+//! stranger at an internal port, a person with curl included, gets an answer that says what is wrong.
+//! After the `101` both sides send frames: a length of four bytes, little-endian, and a message in
+//! postcard's encoding.
+//!
+//! Sending never waits and never does I/O: a message is encoded into the link's outbox, and one task
+//! writes whatever has gathered there with one system call. So many messages that are sent at about the
+//! same time cost one write here and one read there, without a timer.
+//!
+//! - `handshake`: both ends of the beginning; [`connect`] and [`accept`].
+//! - `frame`: [`open`], the outbox, and reading.
+//! - `pending`: which caller waits for which answer.
+//! - `serve`: accepting links until the process stops.
+
+mod frame;
+mod handshake;
+mod pending;
+mod serve;
+
+pub use frame::{Closed, FRAME_BYTES_MAX, LinkReceiver, LinkSender, OUTBOX_BYTES_MAX, Opened, RecvError, open};
+pub use handshake::{ConnectError, Connected, HANDSHAKE_TIMEOUT, accept, connect};
+pub use pending::{Pending, Waiting};
+pub use serve::serve;
+
+use std::time::Duration;
+
+/// Growing pauses between attempts to connect, with a spread that keeps many callers apart.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    first: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// Pauses from `first`, doubling, to `max`.
+    #[must_use]
+    pub fn new(first: Duration, max: Duration) -> Self {
+        Self { next: first, first, max }
+    }
+
+    /// The next pause: between a half and the whole of the step. `spread` is any changing number.
+    pub fn pause(&mut self, spread: u64) -> Duration {
+        let step = self.next;
+        self.next = (step * 2).min(self.max);
+        let thousandths = u32::try_from(500 + spread % 501).unwrap_or(1000);
+        step * thousandths / 1000
+    }
+
+    /// Begins again with the first step.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+/// A number that differs from call to call, good enough to spread attempts.
+#[must_use]
+pub fn spread() -> u64 {
+    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    high ^ low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_maximum_and_begin_again() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(20), ms(100));
+        let steps: Vec<Duration> = (0..4).map(|_| backoff.pause(500)).collect();
+        assert_eq!(steps, [ms(20), ms(40), ms(80), ms(100)]);
+        backoff.reset();
+        assert_eq!(backoff.pause(0), ms(10));
+    }
+}
