@@ -1,3 +1,7 @@
-//! (being written)
+//! The program: see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sentinel::main()
+}

@@ -236,6 +236,14 @@ impl Replica {
         vec![Effect::FetchSnapshot { source: resync.source.clone(), at_least: self.standing.commit }]
     }
 
+    /// Whether a snapshot that ends at an index is still wanted: to be asked just before it is installed,
+    /// for what the replica was told since it asked for one may have made it useless, or harmful.
+    #[must_use]
+    pub fn wants_snapshot(&self, last: Index) -> bool {
+        let fetching = self.resync.as_ref().is_some_and(|resync| resync.state == State::Fetching);
+        fetching && last >= self.standing.commit
+    }
+
     /// A snapshot has replaced the tables and the log; this is how the store stands now.
     pub fn snapshot_installed(
         &mut self,

@@ -27,7 +27,7 @@ const READ_BYTES: usize = 64 << 10;
 const LENGTH_BYTES: usize = 4;
 
 /// The link is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the link is closed")]
 pub struct Closed;
 

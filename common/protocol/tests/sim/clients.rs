@@ -61,10 +61,6 @@ pub(crate) enum Shown {
 }
 
 impl Clients {
-    pub(crate) fn command(&self, client: usize) -> EncodedCommand {
-        command_of(&self.writing[&client])
-    }
-
     pub(crate) fn last_word_done(&self) -> bool {
         self.last_word_done
     }
@@ -137,8 +133,6 @@ impl World {
                 if self.random.chance(50) && self.clients.last_word != Some(key) {
                     self.oracle.given_up(key);
                     self.clients.writing.remove(&client);
-                } else {
-                    self.oracle.not_done(key);
                 }
             }
             Err(WriteFailure::Unknown(_)) => self.oracle.unknown(key),

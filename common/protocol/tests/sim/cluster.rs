@@ -1,15 +1,14 @@
 //! The world of a run: what is in it, what happens in it, and in which order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use protocol::entry::EncodedCommand;
 use protocol::message::{Said, ToReplica};
 use protocol::view::View;
 use protocol::writer::SwapResult;
 
 use crate::clients::{Clients, Read, Shown};
-use crate::faults::{Fault, Plan};
+use crate::faults::{Day, Fault, Plan};
 use crate::fronts::Front;
 use crate::invariants::Oracle;
 use crate::network::{Link, LinkId};
@@ -28,13 +27,11 @@ pub(crate) const TROUBLE: Duration = Duration::from_secs(8);
 const HEALING: Duration = Duration::from_secs(240);
 /// More events than any run needs: beyond it, something spins.
 const EVENTS_MAX: u64 = 400_000;
-/// How many lines of the trace are kept for a failure.
-const TRACE_LINES: usize = 400;
 
 /// Something that happens at its time.
 #[derive(Debug)]
 pub(crate) enum Event {
-    ToNode { link: LinkId, generation: u64, message: ToReplica },
+    ToNode { link: LinkId, generation: u64, run: u64, message: ToReplica },
     ToFront { link: LinkId, generation: u64, said: Said },
     Connect { link: LinkId },
     StepDone { node: NodeIndex, run: u64 },
@@ -55,7 +52,6 @@ pub(crate) enum Event {
 }
 
 pub(crate) struct World {
-    pub(crate) seed: u64,
     pub(crate) random: Random,
     pub(crate) now: Duration,
     base: Instant,
@@ -71,7 +67,6 @@ pub(crate) struct World {
     pub(crate) clients: Clients,
     pub(crate) oracle: Oracle,
     pub(crate) healed: bool,
-    trace: VecDeque<String>,
     verbose: bool,
 }
 
@@ -79,7 +74,6 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "any instant will do to count from, and there is no other")]
     pub(crate) fn new(seed: u64, plan: Plan, verbose: bool) -> Self {
         let mut world = Self {
-            seed,
             random: Random::new(seed),
             now: Duration::ZERO,
             base: Instant::now(),
@@ -94,9 +88,9 @@ impl World {
             clients: Clients::default(),
             oracle: Oracle::default(),
             healed: false,
-            trace: VecDeque::new(),
             verbose,
         };
+        world.oracle.is_quiet = world.plan.day == Day::Quiet;
         world.begin();
         world
     }
@@ -139,9 +133,6 @@ impl World {
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if self.verbose {
             println!("{:>10.3} ms  {}", self.now.as_secs_f64() * 1000.0, line());
-        } else if self.trace.capacity() > 0 {
-            self.trace.push_back(line());
-            self.trace.truncate(TRACE_LINES);
         }
     }
 
@@ -168,7 +159,7 @@ impl World {
             return self.at(until, event);
         }
         match event {
-            Event::ToNode { link, generation, message } => self.node_hears(link, generation, message),
+            Event::ToNode { link, generation, run, message } => self.node_hears(link, generation, run, message),
             Event::ToFront { link, generation, said } => self.front_hears(link, generation, said),
             Event::Connect { link } => self.connect(link),
             Event::StepDone { node, run } => self.step_done(node, run),
@@ -243,9 +234,5 @@ impl World {
 
     fn final_checks(&self) {
         self.oracle.look_at_the_end(&self.nodes[0].disk.tables);
-    }
-
-    pub(crate) fn command(&self, client: usize) -> EncodedCommand {
-        self.clients.command(client)
     }
 }

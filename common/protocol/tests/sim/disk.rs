@@ -169,10 +169,6 @@ impl Tables {
         self.log.last().map_or(self.base, |applied| (applied.entry.index, applied.entry.chain))
     }
 
-    pub(crate) fn digest(&self) -> Digest {
-        self.digest
-    }
-
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.log.iter().map(|applied| &applied.entry)
     }

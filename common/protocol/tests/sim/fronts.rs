@@ -223,7 +223,7 @@ impl World {
         let fits = there == expected;
         if fits && happens {
             self.note(|| format!("front end {id} stores {view:?}"));
-            self.oracle.view_stored(id, self.stored.as_ref(), &view, &self.nodes);
+            self.oracle.view_stored(id, self.stored.as_ref(), &view);
             self.stored = Some(view);
         }
         let result = match (unknown, fits) {

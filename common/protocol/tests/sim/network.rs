@@ -78,10 +78,6 @@ impl World {
         }
     }
 
-    pub(crate) fn is_up(&self, link: LinkId) -> bool {
-        self.links.get(&link).is_some_and(|state| state.up.is_some())
-    }
-
     /// Whether what was sent over this connection still arrives.
     pub(crate) fn arrives(&self, link: LinkId, generation: u64) -> bool {
         self.links
@@ -97,7 +93,8 @@ impl World {
         let at = (now + delay).max(state.stalled_until).max(state.last_arrival.0);
         state.last_arrival.0 = at;
         self.note(|| format!("{} -> {}: {message:?}", link.front, link.node));
-        self.at(at, Event::ToNode { link, generation, message });
+        let run = self.nodes[link.node].runs;
+        self.at(at, Event::ToNode { link, generation, run, message });
     }
 
     pub(crate) fn send_to_front(&mut self, link: LinkId, said: Said) {

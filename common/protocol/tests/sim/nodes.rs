@@ -100,8 +100,8 @@ impl World {
         if node.runs == run { node.process.as_mut() } else { None }
     }
 
-    pub(crate) fn node_hears(&mut self, link: LinkId, generation: u64, message: ToReplica) {
-        if !self.arrives(link, generation) {
+    pub(crate) fn node_hears(&mut self, link: LinkId, generation: u64, run: u64, message: ToReplica) {
+        if !self.arrives(link, generation) || self.nodes[link.node].runs != run {
             return;
         }
         let Some(process) = self.nodes[link.node].process.as_mut() else { return };

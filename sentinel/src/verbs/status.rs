@@ -1,0 +1,172 @@
+//! `status`: what the supervisor knows of processes, joined with what a front end knows of the store.
+
+use common::api::{NodeState, NodeStatus, ReplicaState, ShardStatus, Status};
+
+use super::control;
+use crate::control::{NodeReport, Overview};
+use crate::failure::Failure;
+use crate::front_end::{self, Asker};
+use crate::machine::Process;
+use crate::node::{self, Node};
+use crate::store::Store;
+use crate::table::{cell, duration, render};
+use crate::{addresses, console};
+
+/// So much of a digest is enough for the eye to tell two apart.
+const DIGEST_CHARS: usize = 8;
+
+/// Prints tables, or the JSON of a front end's `/status` as it came.
+///
+/// # Errors
+/// If nothing runs, or, for the JSON, no front end answers.
+pub(crate) async fn run(store: &Store, json: bool) -> Result<(), Failure> {
+    let asker = Asker::new()?;
+    let text = first_status(store, &asker).await;
+    if json {
+        let text = text.ok_or_else(|| Failure::Failed("no front end answers /status".to_owned()))?;
+        console::say(text.trim_end());
+        return Ok(());
+    }
+    let overview = match control(store).await? {
+        Some(control) => Some(control.overview().await?),
+        None => None,
+    };
+    let machine = store.machine();
+    let rows: Vec<Row<'_>> = store
+        .nodes
+        .iter()
+        .map(|node| Row {
+            node,
+            report: overview.as_ref().and_then(|overview| overview.nodes.iter().find(|r| r.id == node.id)),
+            left: if overview.is_none() { machine.find(node.id.as_str()) } else { None },
+            address: addresses::main(&store.layout, node),
+        })
+        .collect();
+    if overview.is_none() && text.is_none() && rows.iter().all(|row| row.left.is_none()) {
+        return Err(Failure::not_running());
+    }
+    let status = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    console::say(page(store, overview.as_ref(), &rows, status.as_ref()).trim_end());
+    Ok(())
+}
+
+async fn first_status(store: &Store, asker: &Asker) -> Option<String> {
+    for front_end in front_end::all(store) {
+        if let Some(text) = asker.status_text(&front_end).await {
+            return Some(text);
+        }
+    }
+    None
+}
+
+/// What is known of a node from this machine.
+struct Row<'a> {
+    node: &'a Node,
+    report: Option<&'a NodeReport>,
+    /// A process that a supervisor that is gone has left.
+    left: Option<Process>,
+    address: Option<String>,
+}
+
+fn page(store: &Store, overview: Option<&Overview>, rows: &[Row<'_>], status: Option<&Status>) -> String {
+    let sentinel = overview.map_or_else(
+        || "no sentinel watches it (`up` takes it over)".to_owned(),
+        |overview| format!("sentinel pid {}", overview.pid),
+    );
+    let (name, dir) = (&store.config.cluster.name, store.config.cluster.data_dir.display());
+    let mut text = format!("{name}: {sentinel}, data in {dir}\n\n");
+    text.push_str(&nodes_table(rows, status));
+    match status {
+        Some(status) if !status.shards.is_empty() => {
+            text.push('\n');
+            text.push_str(&shards_table(&status.shards));
+            text.push('\n');
+            text.push_str(&replicas_table(&status.shards));
+        }
+        Some(_) => {}
+        None => text.push_str("\nno front end answers: nothing is known of shards and replicas\n"),
+    }
+    text
+}
+
+fn nodes_table(rows: &[Row<'_>], status: Option<&Status>) -> String {
+    let seen = |row: &Row<'_>| -> Option<&NodeStatus> {
+        status?.nodes.iter().find(|seen| seen.id == row.node.id.as_str())
+    };
+    let cells: Vec<[String; 8]> = rows
+        .iter()
+        .map(|row| {
+            let (report, seen) = (row.report, seen(row));
+            let pid = report.and_then(|r| r.pid).or_else(|| row.left.as_ref().map(Process::pid));
+            let left_s = row.left.as_ref().map(|process| process.since().elapsed().as_secs());
+            let uptime = report.and_then(|r| r.uptime_s).or(left_s);
+            [
+                row.node.id.to_string(),
+                node::program(row.node.role).to_owned(),
+                state(row, pid.is_some(), seen),
+                cell(pid.or_else(|| i32::try_from(seen.filter(|_| report.is_none())?.pid?).ok())),
+                cell(row.address.as_deref()),
+                cell(uptime.map(duration)),
+                cell(report.map(|r| r.restarts)),
+                cell(report.and_then(|r| r.last_exit)),
+            ]
+        })
+        .collect();
+    render(["NODE", "ROLE", "STATE", "PID", "ADDRESS", "UPTIME", "RESTARTS", "LAST EXIT"], &cells)
+}
+
+/// The supervisor's word, and that of the front end where it differs: a process may live and yet not be
+/// heard of.
+fn state(row: &Row<'_>, lives: bool, seen: Option<&NodeStatus>) -> String {
+    let seen = seen.map(|seen| match seen.state {
+        NodeState::Up => "up",
+        NodeState::Suspect => "suspect",
+        NodeState::Down => "down",
+    });
+    match (row.report, seen) {
+        (Some(report), Some(seen)) if lives && seen != "up" => format!("{} ({seen})", report.state),
+        (Some(report), _) => report.state.to_string(),
+        (None, _) if lives => "running".to_owned(),
+        (None, seen) => seen.unwrap_or("down").to_owned(),
+    }
+}
+
+fn shards_table(shards: &[ShardStatus]) -> String {
+    let cells: Vec<[String; 6]> = shards
+        .iter()
+        .map(|shard| {
+            [
+                shard.shard.to_string(),
+                shard.epoch.to_string(),
+                cell(shard.writer.as_deref()),
+                shard.members.join(", "),
+                shard.commit_index.to_string(),
+                cell(shard.waiting_for.as_deref()),
+            ]
+        })
+        .collect();
+    render(["SHARD", "EPOCH", "WRITER", "MEMBERS", "COMMITTED", "WAITS FOR"], &cells)
+}
+
+fn replicas_table(shards: &[ShardStatus]) -> String {
+    let replicas = shards.iter().flat_map(|shard| shard.replicas.iter().map(move |replica| (shard, replica)));
+    let cells: Vec<[String; 6]> = replicas
+        .map(|(shard, replica)| {
+            let state = match replica.state {
+                ReplicaState::Member => "member",
+                ReplicaState::Recovering => "recovering",
+                ReplicaState::Suspect => "suspect",
+                ReplicaState::Down => "down",
+            };
+            [
+                shard.shard.to_string(),
+                replica.id.clone(),
+                state.to_owned(),
+                replica.last_index.to_string(),
+                replica.lag.to_string(),
+                replica.digest.chars().take(DIGEST_CHARS).collect(),
+            ]
+        })
+        .collect();
+    render(["SHARD", "REPLICA", "STATE", "LAST", "LAG", "DIGEST"], &cells)
+}

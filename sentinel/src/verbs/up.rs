@@ -1,0 +1,183 @@
+//! `up`: starts the supervisor, which starts the nodes, and waits until the store is ready by asking it.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::config::Config;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::down;
+use crate::console::{self, Progress};
+use crate::control::client::Control;
+use crate::failure::Failure;
+use crate::front_end::{self, Asker};
+use crate::layout::SENTINEL;
+use crate::node::Node;
+use crate::readiness::{self, Readiness};
+use crate::running::{self, Running};
+use crate::store::Store;
+use crate::{logs, ports};
+
+/// How long the store may take to become ready.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often it is asked.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How many lines of a log are shown when its process fails.
+const LOG_LINES: usize = 15;
+
+/// Starts everything and waits until the store is ready.
+///
+/// # Errors
+/// If it runs already, can't be started, or is not ready in time.
+pub(crate) async fn run(store: &Store) -> Result<(), Failure> {
+    let begin = Instant::now();
+    store.check_nodes()?;
+    check_not_running(store)?;
+    check_programs(store)?;
+    let machine = store.machine();
+    let new = store.nodes.iter().filter(|node| machine.find(node.id.as_str()).is_none());
+    if let Some(problem) = ports::problem(new) {
+        return Err(Failure::Failed(problem));
+    }
+    store.layout.make().map_err(Failure::io("cannot make the directories for logs and pids"))?;
+    // Made here, so that a directory that can't be written to is told here.
+    store.secret()?;
+    let supervisor = start_supervisor(store)?;
+    match wait_until_ready(store, supervisor).await? {
+        Outcome::Ready => {
+            console::say(&welcome(store, begin.elapsed()));
+            Ok(())
+        }
+        Outcome::Late(why) => {
+            let seconds = DEADLINE.as_secs();
+            Err(Failure::Failed(format!(
+                "not ready after {seconds} s: {why}; it goes on starting: see `status` and `logs`, or end it by `down`"
+            )))
+        }
+        Outcome::Failed { name, why } => {
+            show_log(store, &name);
+            down::stop_all(store).await?;
+            Err(Failure::Failed(format!("{why}; everything is stopped again")))
+        }
+    }
+}
+
+fn check_not_running(store: &Store) -> Result<(), Failure> {
+    match running::look(&store.layout).map_err(Failure::io("cannot see whether the store runs"))? {
+        Running::No => Ok(()),
+        Running::Starting => Err(Failure::Failed("already running: a sentinel is starting".to_owned())),
+        Running::Yes(supervisor) => {
+            let pid = supervisor.pid.as_raw_nonzero();
+            Err(Failure::Failed(format!("already running: sentinel pid {pid}")))
+        }
+    }
+}
+
+fn check_programs(store: &Store) -> Result<(), Failure> {
+    let machine = store.machine();
+    let missing: Option<PathBuf> =
+        store.nodes.iter().map(|node: &Node| machine.program(node)).find(|program| !program.is_file());
+    match missing {
+        Some(program) => Err(Failure::Failed(format!("the program {} is missing", program.display()))),
+        None => Ok(()),
+    }
+}
+
+/// Starts the supervisor, which makes itself independent of this process and its terminal.
+fn start_supervisor(store: &Store) -> Result<Child, Failure> {
+    let failed = |doing: &str| Failure::io(format!("cannot {doing}"));
+    let output = logs::open(&store.layout.log(SENTINEL), logs::ROTATE_BYTES);
+    let output = output.map_err(failed("open the sentinel's log"))?;
+    let errors = output.try_clone().map_err(failed("open the sentinel's log"))?;
+    let program = std::env::current_exe().map_err(failed("find the sentinel's own program"))?;
+    Command::new(program)
+        .args(["watch", "--config"])
+        .arg(&store.config.path)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(failed("start the sentinel"))
+}
+
+/// What became of the start.
+enum Outcome {
+    Ready,
+    Late(String),
+    Failed { name: String, why: String },
+}
+
+async fn wait_until_ready(store: &Store, mut supervisor: Child) -> Result<Outcome, Failure> {
+    let progress = Progress::new();
+    let asker = Asker::new()?;
+    let begin = Instant::now();
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut missing = "the sentinel is starting".to_owned();
+    while begin.elapsed() < DEADLINE {
+        ticks.tick().await;
+        progress.show(&format!("starting ({} s): {missing}", begin.elapsed().as_secs()));
+        if let Some(status) = supervisor.try_wait().map_err(Failure::io("cannot watch the sentinel"))? {
+            // Two starts at one time: the other one won.
+            check_not_running(store)?;
+            let why = format!("the sentinel ended ({status})");
+            return Ok(Outcome::Failed { name: SENTINEL.to_owned(), why });
+        }
+        match look(store, &supervisor, &asker).await? {
+            Readiness::Ready => return Ok(Outcome::Ready),
+            Readiness::Waiting(why) => missing = why,
+            Readiness::Hopeless { node, why } => return Ok(Outcome::Failed { name: node, why }),
+        }
+    }
+    Ok(Outcome::Late(missing))
+}
+
+async fn look(store: &Store, supervisor: &Child, asker: &Asker) -> Result<Readiness, Failure> {
+    let waiting = |why: &str| Ok(Readiness::Waiting(why.to_owned()));
+    let found = running::look(&store.layout).map_err(Failure::io("cannot see whether the store runs"))?;
+    let Running::Yes(running) = found else { return waiting("the sentinel is starting") };
+    if u32::try_from(running.pid.as_raw_nonzero().get()) != Ok(supervisor.id()) {
+        return waiting("the sentinel is starting");
+    }
+    let Ok(overview) = Control::new(&running, store.secret()?)?.overview().await else {
+        return waiting("the sentinel does not answer");
+    };
+    Ok(readiness::look(&overview, &front_end::all(store), asker).await)
+}
+
+fn show_log(store: &Store, name: &str) {
+    let path = store.layout.log(name);
+    let lines = logs::last_lines(&path, LOG_LINES);
+    console::tell(&format!("the last lines of {}:", path.display()));
+    for line in lines {
+        console::tell(&format!("  {line}"));
+    }
+}
+
+fn welcome(store: &Store, took: Duration) -> String {
+    let Config { cluster, .. } = &store.config;
+    let seconds = took.as_secs_f32();
+    let nodes = store.nodes.len();
+    let mut lines = vec![format!("{}: {nodes} nodes are ready after {seconds:.1} s", cluster.name)];
+    let mut line = |what: &str, value: String| lines.push(format!("  {what:<12} {value}"));
+    for front_end in front_end::all(store) {
+        line("front end", format!("{}/  (pages on the API: /docs)", front_end.url));
+    }
+    line("data", cluster.data_dir.display().to_string());
+    line("logs", store.config.logs_dir().display().to_string());
+    line("admin token", admin_token(&cluster.data_dir.join("admin.token")));
+    line("next", "./starter.sh status | test | kill NODE | logs | down".to_owned());
+    lines.join("\n")
+}
+
+fn admin_token(file: &std::path::Path) -> String {
+    match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "from BOOKENDS_ADMIN_TOKEN".to_owned(),
+        Ok(_) | Err(_) => file.display().to_string(),
+    }
+}

@@ -1,0 +1,189 @@
+//! What front ends and peers may ask of a catalog node over a link.
+//!
+//! All that has come in one read of the socket is handled together: the reads of books among it share
+//! one look at the store, which is opened after the last of them arrived. SQL runs on blocking threads,
+//! never on the runtime.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use common::exit::with_causes;
+use common::link::{self, Connected, LinkSender, Opened, RecvError};
+use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, Query, ReadReply, SnapshotFacts};
+use protocol::ids::{Epoch, Index, ShardId, StoreId};
+use tokio::task::JoinSet;
+
+use crate::shard::{Input, Shard};
+use crate::store::{LogSlice, Readers};
+
+/// The most entries and bytes of a page of the log: large enough that a replica that missed much gets
+/// on, small enough that a page is applied within the patience of everyone.
+const PAGE_ENTRIES_MAX: usize = 4096;
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// The size of a snapshot's parts.
+const PART_BYTES: usize = 256 << 10;
+/// How many pieces of work of one link may be under way; further ones wait in the socket.
+const JOBS_MAX: usize = 256;
+
+type Shards = Arc<BTreeMap<ShardId, Shard>>;
+type Replies = LinkSender<CatalogReply>;
+
+/// Serves a link until it closes.
+pub async fn serve_link(connected: Connected, shards: Shards, connections: Arc<AtomicU32>) {
+    let peer = connected.peer.clone();
+    let open_now = connections.fetch_add(1, Ordering::Relaxed) + 1;
+    tracing::debug!(%peer, open_now, "link opened");
+    let Opened { sender, mut receiver, flush } = link::open(connected);
+    let mut jobs = JoinSet::new();
+    jobs.spawn(flush.run());
+    let problem = loop {
+        while jobs.len() > JOBS_MAX {
+            jobs.join_next().await;
+        }
+        while jobs.try_join_next().is_some() {}
+        match receiver.recv_many().await {
+            Ok(calls) => dispatch(calls, &shards, &sender, &mut jobs),
+            Err(problem) => break problem,
+        }
+    };
+    if !matches!(problem, RecvError::Closed | RecvError::Io(_)) {
+        tracing::warn!(%peer, problem = %with_causes(&problem), "link cut");
+    }
+    connections.fetch_sub(1, Ordering::Relaxed);
+    tracing::debug!(%peer, "link closed");
+}
+
+struct ReadCall {
+    call: CallId,
+    store: StoreId,
+    epoch: Epoch,
+    query: Query,
+}
+
+fn dispatch(calls: Vec<CatalogCall>, shards: &Shards, replies: &Replies, jobs: &mut JoinSet<()>) {
+    let mut lookups: BTreeMap<ShardId, Vec<ReadCall>> = BTreeMap::new();
+    for call in calls {
+        match call {
+            CatalogCall::Replicate { shard, message } => {
+                if let Some(shard) = shards.get(&shard) {
+                    shard.send(Input::Message { from: replies.clone(), message });
+                }
+            }
+            CatalogCall::Read { call, shard, store, epoch, query } => {
+                let read = ReadCall { call, store, epoch, query };
+                match (shards.get(&shard), &read.query) {
+                    (None, _) => reply(replies, call, ReadReply::NotHere),
+                    (Some(_), Query::Book(_)) => lookups.entry(shard).or_default().push(read),
+                    // Whatever may take longer must not hold up a look at one book.
+                    (Some(shard), _) => spawn_reads(jobs, shard, vec![read], replies),
+                }
+            }
+            CatalogCall::Pull { call, shard, after } => {
+                let readers = shards.get(&shard).map(|shard| shard.readers.clone());
+                let replies = replies.clone();
+                jobs.spawn_blocking(move || {
+                    let page = readers.map_or(LogPage::Gone, |readers| page(&readers, after));
+                    drop(replies.send(&CatalogReply::Pulled { call, page }));
+                });
+            }
+            CatalogCall::Snapshot { call, shard } => {
+                let readers = shards.get(&shard).map(|shard| shard.readers.clone());
+                jobs.spawn(send_snapshot(readers, call, replies.clone()));
+            }
+        }
+    }
+    for (shard, reads) in lookups {
+        if let Some(shard) = shards.get(&shard) {
+            spawn_reads(jobs, shard, reads, replies);
+        }
+    }
+}
+
+fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, replies: &Replies) {
+    let (shard, replies) = (shard.clone(), replies.clone());
+    jobs.spawn_blocking(move || {
+        let (fit, unfit): (Vec<ReadCall>, Vec<ReadCall>) =
+            reads.into_iter().partition(|read| refusal(&shard, read).is_none());
+        for read in unfit {
+            if let Some(refusal) = refusal(&shard, &read) {
+                reply(&replies, read.call, refusal);
+            }
+        }
+        let queries: Vec<Query> = fit.iter().map(|read| read.query.clone()).collect();
+        for (read, result) in fit.iter().zip(shard.readers.read_many(&queries)) {
+            // The promise is looked at after the store was: a higher one that came in between means that
+            // the answer may show what the reader's view no longer covers.
+            let answer = refusal(&shard, read).unwrap_or_else(|| match result {
+                Ok(answer) => ReadReply::Answer(answer),
+                Err(problem) => {
+                    tracing::error!(shard = %shard.id, problem = %with_causes(&problem), "a read failed");
+                    ReadReply::Failed(problem.to_string())
+                }
+            });
+            reply(&replies, read.call, answer);
+        }
+    });
+}
+
+fn refusal(shard: &Shard, read: &ReadCall) -> Option<ReadReply> {
+    if shard.store() != read.store {
+        return Some(ReadReply::NotHere);
+    }
+    let promise = shard.promise();
+    (promise > read.epoch).then_some(ReadReply::Sealed { promise })
+}
+
+fn reply(replies: &Replies, call: CallId, reply: ReadReply) {
+    // A reader whose link has closed does not wait any more.
+    drop(replies.send(&CatalogReply::Read { call, reply }));
+}
+
+fn page(readers: &Readers, after: Index) -> LogPage {
+    match readers.entries(after, None, PAGE_ENTRIES_MAX, PAGE_BYTES_MAX) {
+        Ok(LogSlice::Entries { entries, last }) => LogPage::Entries { entries, last },
+        Ok(LogSlice::Gone) => LogPage::Gone,
+        Err(problem) => LogPage::Failed(with_causes(&problem)),
+    }
+}
+
+async fn send_snapshot(readers: Option<Readers>, call: CallId, replies: Replies) {
+    let result = match readers {
+        Some(readers) => copy_and_send(readers, call, &replies).await,
+        None => Err("this node does not hold the shard".to_owned()),
+    };
+    if let Err(problem) = &result {
+        tracing::warn!(%problem, "a snapshot could not be sent");
+    }
+    drop(replies.send(&CatalogReply::SnapshotEnd { call, result }));
+}
+
+async fn copy_and_send(readers: Readers, call: CallId, replies: &Replies) -> Result<SnapshotFacts, String> {
+    let failed = |problem: &dyn std::error::Error| with_causes(problem);
+    let copied = tokio::task::spawn_blocking(move || {
+        let copy = readers.scratch_file().map_err(|problem| with_causes(&problem))?;
+        let facts = readers.snapshot_to(copy.path()).map_err(|problem| with_causes(&problem))?;
+        Ok::<_, String>((copy, facts))
+    });
+    let (copy, facts) = copied.await.map_err(|problem| failed(&problem))??;
+    let mut file = File::open(copy.path()).map_err(|problem| failed(&problem))?;
+    loop {
+        replies.room().await.map_err(|problem| failed(&problem))?;
+        let part = tokio::task::spawn_blocking(move || {
+            let mut part = vec![0; PART_BYTES];
+            let length = file.read(&mut part)?;
+            part.truncate(length);
+            Ok::<_, std::io::Error>((file, part))
+        });
+        let (rest, part) = part.await.map_err(|problem| failed(&problem))?.map_err(|problem| failed(&problem))?;
+        file = rest;
+        if part.is_empty() {
+            return Ok(facts);
+        }
+        let part = CatalogReply::SnapshotPart { call, bytes: Bytes::from(part) };
+        replies.send(&part).map_err(|problem| failed(&problem))?;
+    }
+}

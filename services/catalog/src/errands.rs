@@ -1,0 +1,249 @@
+//! What a replica needs from elsewhere, fetched off its thread: pages of a peer's log, a snapshot, and
+//! a recount of its own rows.
+//!
+//! One errand at a time, in order; a replica in resync waits for each before it asks for the next. The
+//! link to the peer is kept from one page to the next.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use common::config::Config;
+use common::exit::with_causes;
+use common::link::{self, LinkReceiver, LinkSender, Opened};
+use common::runfile;
+use common::secret::Secret;
+use common::shutdown::Shutdown;
+use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, SnapshotFacts};
+use protocol::ids::{Epoch, Index, NodeId, ShardId};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::shard::Input;
+use crate::store::Readers;
+
+/// How many errands may wait; a replica has one or two under way.
+const ERRANDS_MAX: usize = 16;
+/// How long a peer may take for a page or for the next part of a snapshot. Making a snapshot of a large
+/// store takes seconds before its first part comes.
+const PEER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Something to fetch.
+#[derive(Debug)]
+pub enum Errand {
+    /// A page of a peer's log.
+    Pull {
+        /// Whose.
+        source: NodeId,
+        /// After which index.
+        after: Index,
+    },
+    /// A snapshot of a peer.
+    Snapshot {
+        /// Whose.
+        source: NodeId,
+        /// One that ends before this is of no use.
+        at_least: Index,
+    },
+    /// A recount of the own rows.
+    Recount {
+        /// The epoch of the call; `None` for the scrub.
+        epoch: Option<Epoch>,
+    },
+}
+
+/// Why an errand came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum ErrandError {
+    #[error("{0} is not in the configuration")]
+    UnknownPeer(NodeId),
+    #[error(transparent)]
+    Connect(#[from] link::ConnectError),
+    #[error("the peer closed the link")]
+    Closed(#[from] link::Closed),
+    #[error("the peer's answer can't be read")]
+    Recv(#[from] link::RecvError),
+    #[error("the peer did not answer in time")]
+    TimedOut,
+    #[error("the peer has no snapshot: {0}")]
+    NoSnapshot(String),
+    #[error("the snapshot ends at {last}, before our committed {at_least}")]
+    TooOld { last: Index, at_least: Index },
+    #[error("the snapshot came with {found} bytes instead of {expected}")]
+    Incomplete { found: u64, expected: u64 },
+    #[error("{}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+}
+
+/// Carries out a shard's errands.
+#[derive(Debug)]
+pub struct Errands {
+    shard: ShardId,
+    incoming: PathBuf,
+    readers: Readers,
+    requests: mpsc::Receiver<Errand>,
+    inputs: SyncSender<Input>,
+}
+
+struct Peer {
+    node: NodeId,
+    sender: LinkSender<CatalogCall>,
+    receiver: LinkReceiver<CatalogReply>,
+    /// Writes the link's outbox; ends with the link.
+    _flush: JoinSet<()>,
+}
+
+impl Errands {
+    /// The errands of a shard, and where to ask for them.
+    pub fn new(
+        shard: ShardId,
+        directory: &Path,
+        readers: Readers,
+        inputs: SyncSender<Input>,
+    ) -> (Self, mpsc::Sender<Errand>) {
+        let (sender, requests) = mpsc::channel(ERRANDS_MAX);
+        let incoming = directory.join(format!("shard-{shard}.incoming"));
+        (Self { shard, incoming, readers, requests, inputs }, sender)
+    }
+
+    /// Carries out errands until shutdown.
+    pub async fn run(mut self, config: Arc<Config>, secret: Arc<Secret>, me: NodeId, mut shutdown: Shutdown) {
+        let mut peer = None;
+        loop {
+            let errand = tokio::select! {
+                errand = self.requests.recv() => errand,
+                () = shutdown.wait() => None,
+            };
+            let Some(errand) = errand else { return };
+            let input = match errand {
+                Errand::Pull { source, after } => {
+                    let page = self.pull(&config, &secret, &me, &mut peer, &source, after).await;
+                    self.or_failed(page.map(|page| Input::Pulled { source, page }), &mut peer)
+                }
+                Errand::Snapshot { source, at_least } => {
+                    let facts = self.snapshot(&config, &secret, &me, &mut peer, &source, at_least).await;
+                    let file = self.incoming.clone();
+                    self.or_failed(facts.map(|facts| Input::Snapshot { file, facts }), &mut peer)
+                }
+                Errand::Recount { epoch } => self.recount(epoch).await,
+            };
+            let inputs = self.inputs.clone();
+            // The thread may be busy with a large batch: its queue is waited for off the runtime.
+            let handed_over = tokio::task::spawn_blocking(move || inputs.send(input)).await;
+            if !matches!(handed_over, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    fn or_failed(&self, result: Result<Input, ErrandError>, peer: &mut Option<Peer>) -> Input {
+        result.unwrap_or_else(|problem| {
+            tracing::warn!(shard = %self.shard, problem = %with_causes(&problem), "a peer's log could not be had; trying again");
+            *peer = None;
+            Input::PullFailed
+        })
+    }
+
+    async fn pull(
+        &self,
+        config: &Config,
+        secret: &Secret,
+        me: &NodeId,
+        peer: &mut Option<Peer>,
+        source: &NodeId,
+        after: Index,
+    ) -> Result<LogPage, ErrandError> {
+        let peer = reach(config, secret, me, peer, source).await?;
+        let call = CallId(after.0);
+        peer.sender.send(&CatalogCall::Pull { call, shard: self.shard, after })?;
+        loop {
+            let reply = timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
+            match reply {
+                CatalogReply::Pulled { call: answered, page } if answered == call => return Ok(page),
+                _ => {}
+            }
+        }
+    }
+
+    async fn snapshot(
+        &self,
+        config: &Config,
+        secret: &Secret,
+        me: &NodeId,
+        peer: &mut Option<Peer>,
+        source: &NodeId,
+        at_least: Index,
+    ) -> Result<SnapshotFacts, ErrandError> {
+        let peer = reach(config, secret, me, peer, source).await?;
+        let file_error = |source| ErrandError::File { path: self.incoming.clone(), source };
+        let mut file = tokio::fs::File::create(&self.incoming).await.map_err(file_error)?;
+        let call = CallId(u64::MAX);
+        peer.sender.send(&CatalogCall::Snapshot { call, shard: self.shard })?;
+        let mut found = 0;
+        loop {
+            let reply = timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
+            match reply {
+                CatalogReply::SnapshotPart { call: of, bytes } if of == call => {
+                    found += bytes.len() as u64;
+                    file.write_all(&bytes).await.map_err(file_error)?;
+                }
+                CatalogReply::SnapshotEnd { call: of, result } if of == call => {
+                    let facts = result.map_err(ErrandError::NoSnapshot)?;
+                    file.flush().await.map_err(file_error)?;
+                    if found != facts.bytes {
+                        return Err(ErrandError::Incomplete { found, expected: facts.bytes });
+                    }
+                    if facts.last < at_least {
+                        return Err(ErrandError::TooOld { last: facts.last, at_least });
+                    }
+                    return Ok(facts);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn recount(&self, epoch: Option<Epoch>) -> Input {
+        let readers = self.readers.clone();
+        let recount = tokio::task::spawn_blocking(move || readers.recount()).await;
+        let sound = match recount {
+            Ok(Ok(recount)) => recount.is_sound(),
+            Ok(Err(problem)) => {
+                tracing::error!(shard = %self.shard, problem = %with_causes(&problem), "the rows can't be counted");
+                false
+            }
+            Err(problem) => {
+                tracing::error!(shard = %self.shard, %problem, "the recount failed");
+                false
+            }
+        };
+        tracing::info!(shard = %self.shard, sound, "the digest was counted anew");
+        Input::Recounted { epoch, sound }
+    }
+}
+
+/// The link to a peer, opened if there is none.
+async fn reach<'a>(
+    config: &Config,
+    secret: &Secret,
+    me: &NodeId,
+    peer: &'a mut Option<Peer>,
+    node: &NodeId,
+) -> Result<&'a mut Peer, ErrandError> {
+    if peer.as_ref().is_some_and(|peer| peer.node != *node || peer.sender.is_closed()) {
+        *peer = None;
+    }
+    if peer.is_none() {
+        let known = config.catalog(node).ok_or_else(|| ErrandError::UnknownPeer(node.clone()))?;
+        let address = runfile::resolve(config, node, "listen", &known.listen);
+        let connected = link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await?;
+        let Opened { sender, receiver, flush } = link::open(connected);
+        let mut task = JoinSet::new();
+        task.spawn(flush.run());
+        *peer = Some(Peer { node: node.clone(), sender, receiver, _flush: task });
+    }
+    peer.as_mut().ok_or(ErrandError::TimedOut)
+}

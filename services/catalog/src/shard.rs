@@ -1,0 +1,360 @@
+//! The thread that owns a shard's file: it drives the protocol's [`Replica`] over the [`Store`].
+//!
+//! Everything that changes the file goes through this one thread, one thing at a time, in the order in
+//! which it came: what the writer says, what errands bring, and the passing of time. Reads do not come
+//! here; they go to [`Readers`], with this thread's promise and store id at hand in [`Shard`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use common::exit::with_causes;
+use common::link::LinkSender;
+use parking_lot::Mutex;
+use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat, SnapshotFacts};
+use protocol::ids::{Epoch, Index, NodeId, ShardId, StoreId};
+use protocol::message::{Reply, Said, Standing, ToReplica};
+use protocol::replica::{Done, Effect, Note, Replica, Step, TAIL_ENTRIES};
+
+use crate::errands::{Errand, Errands};
+use crate::store::{Readers, Store, StoreError};
+
+/// How many inputs may wait for the thread. A writer has one batch on its way at a time, so few ever
+/// wait; beyond this they are dropped, as a network might, and asked for again.
+const INPUTS_MAX: usize = 1024;
+/// How long the thread sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Input {
+    /// A message, and the link that answers go to.
+    Message {
+        /// From whom it came.
+        from: LinkSender<CatalogReply>,
+        /// What it says.
+        message: ToReplica,
+    },
+    /// A page of a peer's log.
+    Pulled {
+        /// Whose.
+        source: NodeId,
+        /// The page.
+        page: LogPage,
+    },
+    /// A snapshot of a peer, checked for its size.
+    Snapshot {
+        /// Where it lies.
+        file: PathBuf,
+        /// What it should hold.
+        facts: SnapshotFacts,
+    },
+    /// The peer could not be reached, or sent something that can't be used.
+    PullFailed,
+    /// A recount is over.
+    Recounted {
+        /// The epoch of the call; `None` if nobody asked and the scrub found it.
+        epoch: Option<Epoch>,
+        /// Whether the rows gave the digest.
+        sound: bool,
+    },
+    /// The process ends.
+    Stop,
+}
+
+/// A shard as the rest of the node sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Its number.
+    pub id: ShardId,
+    /// For reads.
+    pub readers: Readers,
+    inputs: SyncSender<Input>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: StoreId,
+    promise: AtomicU64,
+    standing: Mutex<Standing>,
+}
+
+impl Shard {
+    /// Hands an input to the thread. `false` if it was dropped.
+    pub fn send(&self, input: Input) -> bool {
+        match self.inputs.try_send(input) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!(shard = %self.id, waiting = INPUTS_MAX, "the disk is behind; a message is dropped");
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    /// The store's id.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        self.shared.store
+    }
+
+    /// The epoch that the replica has promised.
+    #[must_use]
+    pub fn promise(&self) -> Epoch {
+        Epoch(self.shared.promise.load(Ordering::Acquire))
+    }
+
+    /// How it stands, for a heartbeat.
+    #[must_use]
+    pub fn beat(&self) -> ShardBeat {
+        let standing = self.shared.standing.lock();
+        ShardBeat {
+            shard: self.id,
+            store: Some(standing.store),
+            promise: standing.promise,
+            last: standing.last,
+            chain: standing.chain,
+            digest: standing.digest,
+        }
+    }
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct ShardThread {
+    inputs: SyncSender<Input>,
+    handle: JoinHandle<()>,
+}
+
+/// The thread panicked.
+#[derive(Debug)]
+pub struct Panicked;
+
+impl ShardThread {
+    /// Ends the thread once it has done what waits.
+    ///
+    /// # Errors
+    /// If it has panicked.
+    pub fn stop(self) -> Result<(), Panicked> {
+        // If it has ended already, its end is what we want to hear of.
+        drop(self.inputs.send(Input::Stop));
+        self.handle.join().map_err(|_| Panicked)
+    }
+}
+
+/// Starts the thread of a shard.
+///
+/// # Errors
+/// If the store can't be read.
+pub fn start(
+    id: ShardId,
+    me: NodeId,
+    store: Store,
+    readers: Readers,
+    directory: &Path,
+) -> Result<(Shard, ShardThread, Errands), StoreError> {
+    let standing = store.standing();
+    let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
+    let replica = Replica::new(me, standing.clone(), store.appended_epoch(), store.tail(tail_from)?);
+    let shared = Arc::new(Shared {
+        store: standing.store,
+        promise: AtomicU64::new(standing.promise.0),
+        standing: Mutex::new(standing),
+    });
+    let (inputs, receiver) = sync_channel(INPUTS_MAX);
+    let (errands, requests) = Errands::new(id, directory, readers.clone(), inputs.clone());
+    let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, writer: None };
+    let handle = std::thread::Builder::new()
+        .name(format!("shard-{id}"))
+        .spawn(move || driver.run(&receiver))
+        .map_err(StoreError::Thread)?;
+    let thread = ShardThread { inputs: inputs.clone(), handle };
+    Ok((Shard { id, readers, inputs, shared }, thread, errands))
+}
+
+/// Says in the log what a file holds.
+pub fn log_what_is_held(shard: ShardId, store: &Store, readers: &Readers) {
+    let standing = store.standing();
+    let books = match readers.read(&Query::Topics).map(|answer| answer.content) {
+        Ok(Content::Topics(topics)) => topics.iter().map(|topic| topic.books).sum(),
+        _ => 0_u64,
+    };
+    tracing::info!(
+        %shard,
+        store = %standing.store,
+        books,
+        last_index = %standing.last,
+        commit_index = %standing.commit,
+        promise = %standing.promise,
+        digest = %standing.digest,
+        "holds"
+    );
+}
+
+struct Driver {
+    id: ShardId,
+    replica: Replica,
+    store: Store,
+    shared: Arc<Shared>,
+    errands: tokio::sync::mpsc::Sender<Errand>,
+    /// The link of whoever spoke last as a writer.
+    writer: Option<LinkSender<CatalogReply>>,
+}
+
+impl Driver {
+    fn run(mut self, inputs: &Receiver<Input>) {
+        loop {
+            let patience = self
+                .replica
+                .deadline()
+                .map_or(IDLE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let effects = match inputs.recv_timeout(patience) {
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(input) => self.take(input),
+                Err(RecvTimeoutError::Timeout) => self.replica.tick(Instant::now()),
+            };
+            self.carry_out(effects);
+            self.publish();
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Vec<Effect> {
+        let now = Instant::now();
+        match input {
+            Input::Message { from, message } => {
+                if !matches!(message, ToReplica::Report) || self.writer.is_none() {
+                    self.writer = Some(from.clone());
+                }
+                let effects = self.replica.handle(now, message);
+                self.carry_out_for(&from, effects);
+                Vec::new()
+            }
+            Input::Pulled { source, page } => self.replica.handle_pulled(now, &source, page),
+            Input::Snapshot { file, facts } => self.install(&file, &facts),
+            Input::PullFailed => self.replica.handle_pull_failed(now),
+            Input::Recounted { epoch, sound } => {
+                let epoch = epoch.unwrap_or(self.store.standing().promise);
+                let store = self.shared.store;
+                vec![Effect::Send(Said { store, reply: Reply::Recounted { epoch, sound } })]
+            }
+            Input::Stop => Vec::new(),
+        }
+    }
+
+    fn install(&mut self, file: &Path, facts: &SnapshotFacts) -> Vec<Effect> {
+        let now = Instant::now();
+        let installed = self.store.install_snapshot(file, facts, Index(0));
+        if let Err(problem) = std::fs::remove_file(file) {
+            tracing::warn!(shard = %self.id, file = %file.display(), %problem, "a used snapshot stays behind");
+        }
+        let standing = self.store.standing();
+        let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
+        match installed.and_then(|()| self.store.tail(tail_from)) {
+            Ok(tail) => {
+                tracing::info!(shard = %self.id, last_index = %standing.last, digest = %standing.digest, "a snapshot is installed");
+                self.replica.snapshot_installed(now, standing, tail)
+            }
+            Err(problem) => {
+                tracing::error!(shard = %self.id, problem = %with_causes(&problem), "a snapshot can't be installed");
+                self.replica.handle_pull_failed(now)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
+        }
+        match self.writer.clone() {
+            Some(writer) => self.carry_out_for(&writer, effects),
+            None => tracing::debug!(shard = %self.id, "nobody to tell"),
+        }
+    }
+
+    /// Carries out effects in order; what a step leads to comes before what was left.
+    fn carry_out_for(&mut self, link: &LinkSender<CatalogReply>, effects: Vec<Effect>) {
+        let mut todo: std::collections::VecDeque<Effect> = effects.into();
+        while let Some(effect) = todo.pop_front() {
+            match effect {
+                Effect::Persist(step) => {
+                    let more = match self.persist(step) {
+                        Ok(done) => self.replica.persisted(Instant::now(), done),
+                        Err(problem) => {
+                            let problem = with_causes(&problem);
+                            tracing::error!(shard = %self.id, %problem, "the store can't write");
+                            self.replica.failed(Instant::now(), problem)
+                        }
+                    };
+                    for effect in more.into_iter().rev() {
+                        todo.push_front(effect);
+                    }
+                    // Readers must see a promise before anyone hears of it.
+                    self.shared.promise.store(self.replica.standing().promise.0, Ordering::Release);
+                }
+                Effect::Send(said) => {
+                    // If the link is gone, the writer asks again on the next one.
+                    drop(link.send(&CatalogReply::Replicate { shard: self.id, said }));
+                }
+                Effect::Pull { source, after } => self.ask(Errand::Pull { source, after }),
+                Effect::FetchSnapshot { source, at_least } => {
+                    self.ask(Errand::Snapshot { source, at_least });
+                }
+                Effect::Recount { epoch } => self.ask(Errand::Recount { epoch: Some(epoch) }),
+                Effect::Note(note) => self.note(&note),
+            }
+        }
+    }
+
+    fn persist(&mut self, step: Step) -> Result<Done, StoreError> {
+        Ok(match step {
+            Step::Promise { epoch, view } => {
+                self.store.promise(epoch, view.as_ref())?;
+                Done::Promised
+            }
+            Step::Append(change) => {
+                let applied = self.store.append(&change)?;
+                let digest = self.store.standing().digest;
+                Done::Appended { outcomes: applied.outcomes, touched: applied.touched, digest }
+            }
+            Step::Outcomes { first, last } => Done::Outcomes(self.store.outcomes(first, last)?),
+            Step::Fetch { after, upto } => Done::Fetched(self.store.all_entries(after, upto)?),
+            Step::Undo { to } => match self.store.undo_to(to) {
+                Ok(()) => Done::Undone { digest: self.store.standing().digest },
+                Err(StoreError::UndoGone { .. }) => Done::UndoGone,
+                Err(problem) => return Err(problem),
+            },
+        })
+    }
+
+    fn ask(&self, errand: Errand) {
+        if self.errands.blocking_send(errand).is_err() {
+            tracing::debug!(shard = %self.id, "no more errands: the process ends");
+        }
+    }
+
+    fn publish(&mut self) {
+        let standing = self.replica.standing();
+        self.store.set_commit(standing.commit);
+        self.shared.promise.store(standing.promise.0, Ordering::Release);
+        self.shared.standing.lock().clone_from(standing);
+    }
+
+    fn note(&self, note: &Note) {
+        let shard = self.id;
+        match note {
+            Note::ResyncStarted { epoch, source, last } => {
+                tracing::info!(%shard, %epoch, %source, last_index = %last, "resync started: this replica is not in the view");
+            }
+            Note::Undoing { to, from } => {
+                tracing::warn!(%shard, %to, %from, "undoing entries that the members do not have");
+            }
+            Note::AsksToJoin { last } => tracing::info!(%shard, last_index = %last, "nearly level: asking to join"),
+            Note::Joined { epoch } => tracing::info!(%shard, %epoch, "resync done: a member again"),
+            Note::Halted(problem) => tracing::error!(%shard, %problem, "halted: this replica refuses all work"),
+        }
+    }
+}

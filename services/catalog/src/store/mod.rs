@@ -1,0 +1,372 @@
+//! One shard's copy on disk: an SQLite file that holds the tables and the write log.
+//!
+//! ```text
+//!  entries ──► Store (one thread) ──┐                        ┌── Readers (any thread)
+//!              tables, log, meta    │                        │   answers, log, snapshots, scrub
+//!              in one transaction   ▼                        ▼
+//!                                 shard-0.db, shard-0.db-wal
+//! ```
+//!
+//! What holds at any moment, also after a crash:
+//!
+//! 1. Tables, log and `meta` change in one transaction with one sync of the disk, whatever the size of
+//!    the batch. What a method of [`Store`] reports as done is durable.
+//! 2. The rows are a function of the log's history alone: two stores at one (index, chain) have equal
+//!    tables, equal outcomes and an equal digest.
+//! 3. The digest is the sum of the hashes of the rows, kept up by each change and counted anew by
+//!    [`Readers::recount`].
+//! 4. Each entry above the commit index can be undone, and nothing at or below it ever is.
+//! 5. The store id is as old as the file; a snapshot changes neither it nor the promise nor the view.
+//!
+//! The store decides nothing: what may be appended, promised or undone is for `protocol::replica` to
+//! say. All of it is synchronous; one thread owns the [`Store`].
+
+mod apply;
+mod checkpoint;
+mod error;
+mod log;
+mod meta;
+mod read;
+mod rows;
+mod schema;
+mod scrub;
+mod search;
+mod snapshot;
+mod undo;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use protocol::call::SnapshotFacts;
+use protocol::command::Outcome;
+use protocol::entry::Entry;
+use protocol::ids::{Chain, Epoch, Index, ShardId, StoreId};
+use protocol::message::Standing;
+use protocol::replica::Change;
+use protocol::view::View;
+use rusqlite::{Connection, TransactionBehavior};
+
+use apply::{Applier, command_of, outcome_again};
+use checkpoint::WalLimit;
+use error::{Fault, Step};
+use log::Range;
+use meta::{Meta, Part};
+use rows::{Tables, encode};
+use schema::{Place, beside};
+
+pub use apply::Applied;
+pub use checkpoint::Checkpoint;
+pub use error::StoreError;
+pub use log::LogSlice;
+pub use read::Readers;
+pub use scrub::Recount;
+
+/// How many more old entries than it appends a batch may delete: a backlog goes over some batches
+/// instead of holding one up.
+const CUT_MAX: u64 = 512;
+
+/// The one writer of a shard's file.
+pub struct Store {
+    conn: Connection,
+    place: Place,
+    meta: Meta,
+    /// The first index that the log still has; the one after the last if it is empty.
+    first: Index,
+    keep_entries: u64,
+    wal: WalLimit,
+    /// Held as long as the store is open, against a second process. Nothing reads it.
+    _lock: Option<File>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("place", &self.place).field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the file of a shard in a directory, or makes it, with a new store id, if there is none.
+    /// Of the log, `keep_entries` entries below the commit index are kept.
+    ///
+    /// # Errors
+    /// If the file is not this shard's, is newer than this program, is in use, or can't be used.
+    pub fn open(
+        directory: &Path,
+        shard: ShardId,
+        shard_count: u32,
+        keep_entries: u64,
+    ) -> Result<(Self, Readers), StoreError> {
+        let path = directory.join(format!("shard-{shard}.db"));
+        let part = Part { shard, count: shard_count };
+        fs::create_dir_all(directory).map_err(|problem| StoreError::file(directory, problem))?;
+        let lock = lock(&path)?;
+        snapshot::remove_leftovers(&path)?;
+        schema::prepare(&path, part)?;
+        let place = Place::File(path);
+        let mut conn = place.connect()?;
+        schema::migrate(&mut conn).map_err(|fault| fault.at(place.path()))?;
+        Self::over(conn, place, keep_entries, Some(lock))
+    }
+
+    /// A store in memory, for simulations: the same tables and rules, nothing durable.
+    ///
+    /// # Errors
+    /// If SQLite has no memory.
+    pub fn in_memory(
+        shard: ShardId,
+        shard_count: u32,
+        keep_entries: u64,
+        id: StoreId,
+    ) -> Result<(Self, Readers), StoreError> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let place = Place::Memory(format!("file:/bookends-{number}?vfs=memdb"));
+        let mut conn = place.connect()?;
+        let part = Part { shard, count: shard_count };
+        schema::fill(&mut conn, part, id).map_err(|fault| fault.at(place.path()))?;
+        Self::over(conn, place, keep_entries, None)
+    }
+
+    fn over(
+        conn: Connection,
+        place: Place,
+        keep_entries: u64,
+        lock: Option<File>,
+    ) -> Result<(Self, Readers), StoreError> {
+        let look = || -> Step<_> { Ok((Meta::load(&conn)?, log::first(&conn)?)) };
+        let (meta, first) = look().map_err(|fault| fault.at(place.path()))?;
+        let first = first.unwrap_or(meta.standing.last.next());
+        let readers = Readers::new(place.clone(), meta.part);
+        // The entry at the commit index stays in any case: what is undone ends on its chain.
+        let keep_entries = keep_entries.max(1);
+        let store = Self { conn, place, meta, first, keep_entries, wal: WalLimit::default(), _lock: lock };
+        Ok((store, readers))
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// How the replica stands. Kept in memory, so it costs nothing.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.meta.standing.clone()
+    }
+
+    /// The epoch of the last append that was acknowledged to a writer.
+    #[must_use]
+    pub fn appended_epoch(&self) -> Epoch {
+        self.meta.appended_epoch
+    }
+
+    /// The chains of the log from an index on, as far as the log has it.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub fn tail(&self, from: Index) -> Result<Vec<(Index, Chain)>, StoreError> {
+        self.named(log::tail(&self.conn, from))
+    }
+
+    /// Entries of the log after an index, up to another or to its end; at least one if there is one.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub fn entries(
+        &self,
+        after: Index,
+        upto: Option<Index>,
+        max_entries: usize,
+        max_bytes: usize,
+    ) -> Result<LogSlice, StoreError> {
+        self.named(log::slice(&self.conn, Range { after, upto, max_entries, max_bytes }))
+    }
+
+    /// All entries after an index up to another.
+    ///
+    /// # Errors
+    /// If the log does not have them all, or can't be read.
+    pub fn all_entries(&self, after: Index, upto: Index) -> Result<Vec<Entry>, StoreError> {
+        match self.entries(after, Some(upto), usize::MAX, usize::MAX)? {
+            LogSlice::Entries { entries, .. } => Ok(entries),
+            LogSlice::Gone => {
+                self.named(Err(Fault::corrupt(format!("entry {}", after.next()), "the log has it no more")))
+            }
+        }
+    }
+
+    /// The outcomes of entries that are in the log, as their append gave them.
+    ///
+    /// # Errors
+    /// If the log does not have them all, or can't be read.
+    pub fn outcomes(&self, first: Index, last: Index) -> Result<Vec<Outcome>, StoreError> {
+        let entries = self.all_entries(Index(first.0.saturating_sub(1)), last)?;
+        let outcome = |entry: &Entry| {
+            let command = command_of(entry)?;
+            let stored = rows::outcome(&self.conn, &command.key)?;
+            let missing = || Fault::corrupt(format!("the outcome of entry {}", entry.index), "it is missing");
+            outcome_again(&stored.ok_or_else(missing)?, &command)
+        };
+        self.named(entries.iter().map(outcome).collect())
+    }
+
+    /// Takes note of what is committed. It becomes durable with the next change.
+    pub fn set_commit(&mut self, commit: Index) {
+        let standing = &mut self.meta.standing;
+        standing.commit = standing.commit.max(commit.min(standing.last));
+    }
+
+    /// Makes a promise durable, and a view if one was told. Neither ever falls back.
+    ///
+    /// # Errors
+    /// If the database can't be written.
+    pub fn promise(&mut self, epoch: Epoch, view: Option<&View>) -> Result<(), StoreError> {
+        let mut next = self.meta.clone();
+        next.standing.promise = next.standing.promise.max(epoch);
+        let known = next.standing.view.as_ref().map(|view| view.epoch);
+        if let Some(view) = view.filter(|view| Some(view.epoch) >= known) {
+            next.standing.view = Some(view.clone());
+        }
+        let saved = next.save(&self.conn, self.meta.end());
+        self.named(saved)?;
+        self.meta = next;
+        Ok(())
+    }
+
+    /// Appends entries and applies them, with a promise and what is committed, in one transaction.
+    /// The caller has checked that the entries fit on the log.
+    ///
+    /// # Errors
+    /// If the database can't be written, or an entry holds no command.
+    pub fn append(&mut self, change: &Change) -> Result<Applied, StoreError> {
+        let done = self.try_append(change);
+        let applied = self.named(done)?;
+        self.wal.keep(&self.conn, &self.place);
+        Ok(applied)
+    }
+
+    fn try_append(&mut self, change: &Change) -> Step<Applied> {
+        let mut next = self.meta.clone();
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tables = Tables { conn: &tx, digest: next.standing.digest };
+        let mut applier = Applier::new(tables, next.part);
+        for entry in &change.entries {
+            let (last, chain) = next.end();
+            if entry.index != last.next() {
+                return Err(Fault::corrupt(format!("entry {}", entry.index), "it does not follow the last"));
+            }
+            debug_assert!(entry.follows(chain), "the caller checks the chain");
+            let undo = applier.apply(entry)?;
+            log::insert(&tx, entry, &encode(&undo))?;
+            next.standing.last = entry.index;
+            next.standing.chain = entry.chain;
+            next.last_epoch = entry.epoch;
+        }
+        let standing = &mut next.standing;
+        standing.digest = applier.tables.digest;
+        standing.promise = standing.promise.max(change.promise);
+        standing.commit = standing.commit.max(change.commit.min(standing.last));
+        next.appended_epoch = change.appended_epoch;
+        let first = self.first.max(cut(self.first, standing.commit, self.keep_entries, change.entries.len()));
+        if first > self.first {
+            log::cut_below(&tx, first)?;
+        }
+        next.save(&tx, self.meta.end())?;
+        let applied = applier.finish();
+        tx.commit()?;
+        self.meta = next;
+        self.first = first;
+        Ok(applied)
+    }
+
+    /// Undoes all entries above an index, newest first, in one transaction.
+    ///
+    /// # Errors
+    /// If that would undo what is committed, if what is needed for it is gone, or if the database
+    /// can't be written.
+    pub fn undo_to(&mut self, index: Index) -> Result<(), StoreError> {
+        let commit = self.meta.standing.commit;
+        if index < commit {
+            return Err(StoreError::UndoRefused { to: index, commit });
+        }
+        let done = self.try_undo_to(index);
+        self.named(done)
+    }
+
+    fn try_undo_to(&mut self, index: Index) -> Step<()> {
+        let mut next = self.meta.clone();
+        let last = next.standing.last;
+        if index >= last {
+            return Ok(());
+        }
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut tables = Tables { conn: &tx, digest: next.standing.digest };
+        for above in (index.next().0..=last.0).rev() {
+            undo::take_back(&mut tables, Index(above))?;
+        }
+        next.standing.digest = tables.digest;
+        let (epoch, chain) = log::mark(&tx, index)?.ok_or(Fault::UndoGone(index))?;
+        next.standing.last = index;
+        next.standing.chain = chain;
+        next.last_epoch = epoch;
+        next.save(&tx, self.meta.end())?;
+        tx.commit()?;
+        self.meta = next;
+        self.first = self.first.min(index.next());
+        Ok(())
+    }
+
+    /// Puts a snapshot in place of all that the store holds but its id, promise and view. It is checked
+    /// against its facts first, row by row; on any failure the store is as it was.
+    ///
+    /// # Errors
+    /// If the snapshot is not what its facts say, is of another shard, would undo a commit, or if the
+    /// database can't be written.
+    pub fn install_snapshot(
+        &mut self,
+        file: &Path,
+        facts: &SnapshotFacts,
+        commit: Index,
+    ) -> Result<(), StoreError> {
+        snapshot::install(file, facts, &self.meta, commit, &mut self.conn)?;
+        // A new connection: what this one knows of the index of words is of the old tables.
+        let conn = self.place.connect()?;
+        let look = || -> Step<_> { Ok((Meta::load(&conn)?, log::first(&conn)?)) };
+        let (meta, first) = look().map_err(|fault| fault.at(self.place.path()))?;
+        self.first = first.unwrap_or(meta.standing.last.next());
+        self.meta = meta;
+        self.conn = conn;
+        self.wal.keep(&self.conn, &self.place);
+        Ok(())
+    }
+
+    /// With the path of this store in its error.
+    fn named<T>(&self, result: Step<T>) -> Result<T, StoreError> {
+        result.map_err(|fault| fault.at(self.place.path()))
+    }
+}
+
+/// The first index to keep, once a batch of so many entries is in.
+fn cut(first: Index, commit: Index, keep_entries: u64, appended: usize) -> Index {
+    let wanted = (commit.0 + 1).saturating_sub(keep_entries);
+    let bound = first.0.saturating_add(CUT_MAX).saturating_add(u64::try_from(appended).unwrap_or(u64::MAX));
+    Index(wanted.min(bound))
+}
+
+/// Locks a store against a second process, as long as the file is open.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let path = beside(path, ".lock");
+    let file = File::options().create(true).write(true).truncate(false).open(&path);
+    let file = file.map_err(|problem| StoreError::file(&path, problem))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Busy { path }),
+        Err(TryLockError::Error(problem)) => Err(StoreError::file(&path, problem)),
+    }
+}

@@ -1,0 +1,308 @@
+//! The file itself: how it is made, recognised and brought up to date.
+//!
+//! A new file is built under another name and renamed once it is complete and synced, so a file under
+//! its own name is always whole. An existing one is looked at through a read-only connection first:
+//! what is foreign, newer or of another shard is refused before a byte of it could change.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::ids::StoreId;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::{Step, StoreError};
+use super::meta::{Meta, Part};
+
+/// What marks an SQLite file as a catalog's, in its header: the bytes `BkEn`.
+const APPLICATION_ID: i32 = 0x426b_456e;
+
+/// The steps from an empty file to today's; step `n` leads to version `n + 1`. Steps are only ever added.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+/// The small columns of `books` stand before the long ones: what a buy needs is at the front of its row.
+/// `books_words` is kept by triggers on the columns that it indexes alone, so stock and price leave it be.
+/// It needs no column sizes, for nothing is ranked.
+const VERSION_1: &str = "
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    store BLOB,
+    shard INTEGER NOT NULL,
+    shard_count INTEGER NOT NULL,
+    promise INTEGER NOT NULL,
+    appended_epoch INTEGER NOT NULL,
+    view BLOB,
+    last INTEGER NOT NULL,
+    last_epoch INTEGER NOT NULL,
+    chain BLOB NOT NULL,
+    commit_index INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE books (
+    id INTEGER PRIMARY KEY,
+    cost_cents INTEGER NOT NULL,
+    quantity INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    topic_key TEXT NOT NULL,
+    author TEXT,
+    isbn TEXT,
+    year INTEGER,
+    description TEXT
+) STRICT;
+CREATE INDEX books_by_topic ON books (topic_key, id);
+
+CREATE VIRTUAL TABLE books_words USING fts5 (
+    title, author, topic_key,
+    content = 'books', content_rowid = 'id', columnsize = 0,
+    tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3 4 5'
+);
+CREATE TRIGGER books_words_added AFTER INSERT ON books BEGIN
+    INSERT INTO books_words (rowid, title, author, topic_key)
+    VALUES (new.id, new.title, new.author, new.topic_key);
+END;
+CREATE TRIGGER books_words_removed AFTER DELETE ON books BEGIN
+    INSERT INTO books_words (books_words, rowid, title, author, topic_key)
+    VALUES ('delete', old.id, old.title, old.author, old.topic_key);
+END;
+CREATE TRIGGER books_words_changed AFTER UPDATE OF title, author, topic_key ON books BEGIN
+    INSERT INTO books_words (books_words, rowid, title, author, topic_key)
+    VALUES ('delete', old.id, old.title, old.author, old.topic_key);
+    INSERT INTO books_words (rowid, title, author, topic_key)
+    VALUES (new.id, new.title, new.author, new.topic_key);
+END;
+
+CREATE TABLE sales (
+    idx INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    order_id BLOB NOT NULL,
+    book_id INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    quantity INTEGER NOT NULL,
+    unit_cost_cents INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (idx, line)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outcomes (
+    key BLOB PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
+    idx INTEGER NOT NULL,
+    result BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE log (
+    idx INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    command BLOB NOT NULL,
+    chain BLOB NOT NULL,
+    undo BLOB
+) STRICT;
+";
+
+/// How long a connection waits for another one: in WAL mode only for moments of recovery and close.
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Statements kept prepared per connection: more than there are in this program.
+const STATEMENTS_KEPT: usize = 64;
+/// The page cache of the writer: holds the inner pages of some million rows.
+const WRITER_CACHE_KIB: i64 = 16 * 1024;
+/// The page cache of each reader: small, for the system's own cache is behind it.
+const READER_CACHE_KIB: i64 = 2 * 1024;
+
+/// Where a store lives.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// In a file, in WAL mode.
+    File(PathBuf),
+    /// In the memory of this process, under an URI by which its connections find it.
+    Memory(String),
+}
+
+impl Place {
+    /// The path of the database, for messages.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Memory(uri) => Path::new(uri),
+        }
+    }
+
+    /// The flags of a connection that may write.
+    pub(super) fn write_flags(&self) -> OpenFlags {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        match self {
+            Self::File(_) => flags,
+            Self::Memory(_) => flags | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_URI,
+        }
+    }
+
+    /// The flags of a connection that may not write.
+    pub(super) fn read_flags(&self) -> OpenFlags {
+        match self {
+            Self::File(_) => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            Self::Memory(_) => self.write_flags(),
+        }
+    }
+
+    /// A connection that may write.
+    pub(super) fn connect(&self) -> Result<Connection, StoreError> {
+        let connect = || {
+            let conn = Connection::open_with_flags(self.path(), self.write_flags())?;
+            conn.busy_timeout(BUSY_WAIT)?;
+            conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+            conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+            conn.pragma_update(None, "mmap_size", 0)?;
+            if let Self::File(_) = self {
+                conn.pragma_update(None, "journal_mode", "wal")?;
+            }
+            conn.pragma_update(None, "synchronous", "full")?;
+            conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+            Ok(conn)
+        };
+        connect().map_err(|problem| StoreError::sqlite(self.path(), problem))
+    }
+}
+
+/// Settings of a connection that only reads.
+pub(super) fn set_up_reader(conn: &mut Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_WAIT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    conn.pragma_update(None, "mmap_size", 0)?;
+    conn.pragma_update(None, "query_only", true)
+}
+
+/// Makes the file if there is none, else checks that it is ours to write.
+pub(super) fn prepare(path: &Path, part: Part) -> Result<(), StoreError> {
+    if path.try_exists().map_err(|problem| StoreError::file(path, problem))? {
+        return inspect(path, part);
+    }
+    // A log left by a file that is gone would be taken for the new file's own.
+    for orphan in ["-wal", "-shm", "-journal"] {
+        remove_if_there(&beside(path, orphan))?;
+    }
+    let draft = beside(path, ".new");
+    remove_if_there(&draft)?;
+    remove_if_there(&beside(&draft, "-journal"))?;
+    let id = StoreId(uuid::Uuid::new_v4().as_u128());
+    let make = || -> Step<()> { fill(&mut Connection::open(&draft)?, part, id) };
+    make().map_err(|fault| fault.at(&draft))?;
+    fs::rename(&draft, path).map_err(|problem| StoreError::file(path, problem))?;
+    let sync = |dir: &Path| File::open(dir)?.sync_all();
+    path.parent().map_or(Ok(()), sync).map_err(|problem| StoreError::file(path, problem))
+}
+
+/// Makes the tables of a new store in an empty database.
+pub(super) fn fill(conn: &mut Connection, part: Part, id: StoreId) -> Step<()> {
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    migrate(conn)?;
+    Meta::new(id, part).create(conn)
+}
+
+/// Brings the tables to today's version, in one transaction.
+pub(super) fn migrate(conn: &mut Connection) -> Step<()> {
+    let from = usize::try_from(version(conn)?).unwrap_or(0);
+    let steps = MIGRATIONS.get(from..).unwrap_or_default();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for step in steps {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", version_known())?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// Refuses a file that this program may not write, without changing it.
+pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
+    let header = read_header(path).map_err(|problem| StoreError::file(path, problem))?;
+    check_header(path, &header)?;
+    // A change of the version may still be in the write-ahead log, where only SQLite sees it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let look = || -> Step<(i64, Part)> {
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(BUSY_WAIT)?;
+        let found = version(&conn)?;
+        Ok((found, if found > version_known() { part } else { Meta::load(&conn)?.part }))
+    };
+    let (version, found) = look().map_err(|fault| fault.at(path))?;
+    check_version(path, version)?;
+    if found != part {
+        return Err(StoreError::OtherShard {
+            path: path.to_owned(),
+            found: found.shard,
+            found_count: found.count,
+            wanted: part.shard,
+            wanted_count: part.count,
+        });
+    }
+    Ok(())
+}
+
+/// The first 100 bytes of a file, or as many as it has.
+fn read_header(path: &Path) -> io::Result<Vec<u8>> {
+    let mut header = Vec::with_capacity(100);
+    File::open(path)?.take(100).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+fn check_header(path: &Path, header: &[u8]) -> Result<(), StoreError> {
+    let foreign = |problem: &str| StoreError::Foreign { path: path.to_owned(), problem: problem.to_owned() };
+    let number = |at: usize| header.get(at..at + 4)?.try_into().ok().map(i32::from_be_bytes);
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(foreign("it is no SQLite file"));
+    }
+    let (Some(version), Some(application)) = (number(60), number(68)) else {
+        return Err(foreign("it is shorter than an SQLite header"));
+    };
+    if application != APPLICATION_ID {
+        return Err(foreign("it is another program's SQLite file"));
+    }
+    check_version(path, i64::from(version))
+}
+
+fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
+    let known = version_known();
+    if found > known {
+        return Err(StoreError::TooNew { path: path.to_owned(), found, known });
+    }
+    Ok(())
+}
+
+/// All tables, indexes and triggers as SQLite has them.
+pub(super) fn tables(conn: &Connection) -> Step<Vec<[Option<String>; 3]>> {
+    let mut statement = conn.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY name, type")?;
+    let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// The newest version of the tables that this program knows.
+pub(super) fn version_known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The path with something put behind its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Removes a file that may not exist.
+pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => Err(StoreError::file(path, problem)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,166 @@
+//! The file: what is taken, what is refused and left as it is, what is made anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use protocol::ids::{Index, ShardId, StoreId};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::{Fixture, buy, put};
+use crate::store::{Readers, Store, StoreError};
+
+fn open(directory: &Path) -> Result<(Store, Readers), StoreError> {
+    Store::open(directory, ShardId(0), 1, 9)
+}
+
+/// Each file of the store with its bytes, but the lock and SQLite's shared memory.
+fn bytes(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| {
+            !path.to_string_lossy().ends_with(".lock") && !path.to_string_lossy().ends_with("-shm")
+        })
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn refused_untouched(directory: &Path) -> StoreError {
+    let before = bytes(directory);
+    let problem = open(directory).unwrap_err();
+    assert!(bytes(directory) == before, "{problem} changed a file");
+    problem
+}
+
+#[test]
+fn a_store_keeps_its_id_and_a_new_file_has_a_new_one() {
+    let directory = TempDir::new().unwrap();
+    let nested = directory.path().join("catalog-1");
+    let first = open(&nested).unwrap().0.standing();
+    assert_ne!(first.store, StoreId(0));
+    assert_eq!(open(&nested).unwrap().0.standing(), first);
+    let other = Store::open(&nested, ShardId(3), 4, 9).unwrap().0.standing();
+    assert_ne!(other.store, first.store);
+    assert!(nested.join("shard-3.db").exists());
+}
+
+#[test]
+fn a_deleted_file_does_not_come_back_from_its_log() {
+    let directory = TempDir::new().unwrap();
+    let crashed = TempDir::new().unwrap();
+    let (store, readers) = open(directory.path()).unwrap();
+    let old = store.standing().store;
+    let mut fixture = Fixture { store, readers, history: Default::default(), _directory: None };
+    fixture.run(put(1, "t", "x"));
+    for suffix in ["-wal", "-shm"] {
+        let name = format!("shard-0.db{suffix}");
+        fs::copy(directory.path().join(&name), crashed.path().join(&name)).unwrap();
+    }
+    fs::write(crashed.path().join("shard-0.db.new"), "half made").unwrap();
+    fs::write(crashed.path().join("shard-0.db.copy-1"), "half copied").unwrap();
+    let (store, readers) = open(crashed.path()).unwrap();
+    assert_ne!(store.standing().store, old);
+    assert_eq!(store.standing().last, Index(0));
+    assert!(!crashed.path().join("shard-0.db.new").exists());
+    assert!(!crashed.path().join("shard-0.db.copy-1").exists());
+    let mut fixture = Fixture { store, readers, history: Default::default(), _directory: None };
+    assert_eq!(fixture.book(1), None);
+    fixture.run(put(1, "t", "x"));
+    fixture.dump();
+}
+
+#[test]
+fn a_newer_file_is_refused_and_left_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let path = directory.path().join("shard-0.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+
+    // As a crash leaves it, the change still in the write-ahead log alone.
+    let crashed = TempDir::new().unwrap();
+    for name in ["shard-0.db", "shard-0.db-wal"] {
+        fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    assert_eq!(fs::read(crashed.path().join("shard-0.db")).unwrap()[60..64], 1_u32.to_be_bytes());
+    drop(conn);
+    for directory in [directory, crashed] {
+        let problem = refused_untouched(directory.path());
+        assert!(matches!(problem, StoreError::TooNew { found: 99, known: 1, .. }), "{problem:?}");
+    }
+}
+
+#[test]
+fn a_foreign_file_is_refused_and_left_as_it_is() {
+    let another = TempDir::new().unwrap();
+    let conn = Connection::open(another.path().join("x.db")).unwrap();
+    conn.execute_batch("CREATE TABLE meta (one INTEGER); INSERT INTO meta VALUES (1);").unwrap();
+    drop(conn);
+    let database = fs::read(another.path().join("x.db")).unwrap();
+    for content in [&b""[..], b"hello", b"SQLite format 3\0", &[0xff; 4096], &database] {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("shard-0.db"), content).unwrap();
+        let problem = refused_untouched(directory.path());
+        assert!(matches!(problem, StoreError::Foreign { .. }), "{problem:?}");
+    }
+}
+
+#[test]
+fn a_file_of_another_shard_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let problem = Store::open(directory.path(), ShardId(0), 2, 9).unwrap_err();
+    assert_eq!(
+        problem.to_string(),
+        format!(
+            "{}: it holds shard 0 of 1, but shard 0 of 2 is configured",
+            directory.path().join("shard-0.db").display()
+        )
+    );
+    fs::copy(directory.path().join("shard-0.db"), directory.path().join("shard-1.db")).unwrap();
+    let problem = Store::open(directory.path(), ShardId(1), 1, 9).unwrap_err();
+    assert!(matches!(problem, StoreError::OtherShard { .. }), "{problem:?}");
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let path = directory.path().join("shard-0.db");
+    for damage in
+        ["UPDATE meta SET promise = promise + 1", "UPDATE meta SET store = zeroblob(16)", "DELETE FROM meta"]
+    {
+        Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        let problem = open(directory.path()).unwrap_err();
+        assert!(matches!(problem, StoreError::Corrupt { .. }), "{problem:?}");
+    }
+}
+
+#[test]
+fn a_store_has_one_owner() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(directory.path()).unwrap();
+    let problem = open(directory.path()).unwrap_err();
+    assert!(matches!(problem, StoreError::Busy { .. }), "{problem:?}");
+    drop(store);
+    drop(open(directory.path()).unwrap());
+}
+
+#[test]
+fn a_write_past_the_owner_is_noticed() {
+    let mut fixture = Fixture::stocked();
+    let conn = Connection::open(fixture.store.path()).unwrap();
+    conn.execute("UPDATE meta SET last = last + 1", []).unwrap();
+    let entry = fixture.history.add_fresh(buy(&[(1, 1)]));
+    let change = protocol::replica::Change {
+        promise: protocol::ids::Epoch(1),
+        appended_epoch: protocol::ids::Epoch(1),
+        commit: Index(0),
+        entries: vec![entry],
+    };
+    let problem = fixture.store.append(&change).unwrap_err();
+    assert!(matches!(problem, StoreError::Corrupt { .. }), "{problem:?}");
+}

@@ -1,0 +1,154 @@
+//! What front ends may ask of an order node over a link.
+//!
+//! All that has come in one read of the socket is handled at once. A buy is handed to the table of
+//! [`crate::buys`] and answered from there; a look at the orders is a task of its own, for it may wait.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::exit::with_causes;
+use common::link::{self, Connected, LinkSender, Opened, RecvError};
+use common::shutdown::Shutdown;
+use protocol::call::{CallId, OrderCall, OrderReply, Trace};
+use protocol::catalogue::OrderLine;
+use protocol::command::{Action, Command, CommandKey};
+use protocol::entry::EncodedCommand;
+use protocol::ids::{OrderId, Timestamp};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::buys::{Buy, Buys};
+use crate::checks;
+use crate::lookup::Lookup;
+
+/// How many looks at the orders of one link may be under way; further calls wait in the socket.
+const LOOKS_MAX: usize = 256;
+
+/// What calls are served from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// Into how many shards the catalogue is cut.
+    pub shards: NonZeroU32,
+    /// Carries out buys.
+    pub buys: Arc<Buys>,
+    /// Finds orders.
+    pub lookup: Lookup,
+    /// How many links are open.
+    pub links: watch::Sender<u32>,
+}
+
+/// Serves a link until it closes, or until `closing`: then what is under way is still answered.
+pub async fn serve_link(connected: Connected, desk: Desk, mut closing: Shutdown) {
+    let peer = connected.peer.clone();
+    let _open = OpenLink::count(&desk.links);
+    tracing::debug!(%peer, "link opened");
+    let Opened { sender, mut receiver, flush } = link::open(connected);
+    let mut flushing = JoinSet::new();
+    flushing.spawn(flush.run());
+    let mut looks = JoinSet::new();
+    let problem = loop {
+        while looks.len() > LOOKS_MAX {
+            looks.join_next().await;
+        }
+        while looks.try_join_next().is_some() {}
+        tokio::select! {
+            calls = receiver.recv_many() => match calls {
+                Ok(calls) => desk.take(calls, &sender, &mut looks),
+                Err(problem) => break problem,
+            },
+            () = closing.wait() => {
+                while looks.join_next().await.is_some() {}
+                sender.close();
+                flushing.join_next().await;
+                return;
+            }
+        }
+    };
+    if !matches!(problem, RecvError::Closed | RecvError::Io(_)) {
+        tracing::warn!(%peer, problem = %with_causes(&problem), "link cut");
+    }
+    tracing::debug!(%peer, "link closed");
+}
+
+impl Desk {
+    fn take(&self, calls: Vec<OrderCall>, replies: &LinkSender<OrderReply>, looks: &mut JoinSet<()>) {
+        let now = Instant::now();
+        for call in calls {
+            match call {
+                OrderCall::Buy { call, trace, key, lines } => self.buy(call, trace, key, lines, replies, now),
+                OrderCall::Order { call, trace, order } => {
+                    let (lookup, replies) = (self.lookup.clone(), replies.clone());
+                    looks.spawn(async move {
+                        let result = lookup.order(order).await;
+                        let (request_id, problem) = (trace.request_id, result.as_ref().err());
+                        let found = matches!(result, Ok(Some(_)));
+                        let took_us = now.elapsed().as_micros();
+                        tracing::info!(request_id, %order, found, problem, took_us, "looked up an order");
+                        // Whoever has closed the link does not wait any more.
+                        drop(replies.send(&OrderReply::Order { call, result }));
+                    });
+                }
+                OrderCall::Orders { call, trace, before, limit } => {
+                    let (lookup, replies) = (self.lookup.clone(), replies.clone());
+                    looks.spawn(async move {
+                        let result = lookup.orders(before, limit).await;
+                        let (request_id, problem) = (trace.request_id, result.as_ref().err());
+                        let found = result.as_ref().map_or(0, |(orders, _)| orders.len());
+                        let took_us = now.elapsed().as_micros();
+                        tracing::info!(request_id, found, problem, took_us, "listed orders");
+                        drop(replies.send(&OrderReply::Orders { call, result }));
+                    });
+                }
+            }
+        }
+    }
+
+    fn buy(
+        &self,
+        call: CallId,
+        trace: Trace,
+        key: CommandKey,
+        lines: Vec<OrderLine>,
+        replies: &LinkSender<OrderReply>,
+        now: Instant,
+    ) {
+        let shard = match checks::shard_of(&lines, self.shards) {
+            Ok(shard) => shard,
+            Err(failure) => {
+                tracing::info!(request_id = trace.request_id, %failure, "an order that can't be");
+                drop(replies.send(&OrderReply::Bought { call, result: Err(failure) }));
+                return;
+            }
+        };
+        // Ids of one process rise, also within a millisecond and when the clock is set back.
+        let order = OrderId(uuid::Uuid::now_v7().as_u128());
+        let command = Command { key, at: wall_clock(), action: Action::Buy { order, lines } };
+        let command = EncodedCommand::of(&command);
+        self.buys.submit(Buy { caller: replies.clone(), call, trace, shard, command }, now);
+    }
+}
+
+/// The time of day.
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Counts a link for as long as it is open, however it ends.
+struct OpenLink(watch::Sender<u32>);
+
+impl OpenLink {
+    fn count(links: &watch::Sender<u32>) -> Self {
+        links.send_modify(|open| *open += 1);
+        Self(links.clone())
+    }
+}
+
+impl Drop for OpenLink {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}

@@ -1,0 +1,88 @@
+//! What can go wrong with the book of orders, by what its owner can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why the book of orders could not do what it was asked. Whatever it says, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum BookError {
+    /// The file holds something that can't be: it is set aside, and the book built anew.
+    #[error("{}: the book of orders is damaged: {problem}", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file was written by a newer version of this program and is left as it is.
+    #[error("{}: its format is version {found}, this program knows up to {known}", path.display())]
+    TooNew {
+        /// The database.
+        path: PathBuf,
+        /// The version of the file.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// SQLite or the disk below it failed; it may work a little later.
+    #[error("{}: the database failed", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file system failed beside the database.
+    #[error("{}: the file can't be used", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// No connection for reading could be had.
+    #[error("{}: the database can't be read now", path.display())]
+    Readers {
+        /// The database.
+        path: PathBuf,
+        /// What the pool says.
+        source: r2d2::Error,
+    },
+}
+
+impl BookError {
+    /// Whether the file has to be built anew.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. })
+    }
+
+    /// An error of SQLite, sorted by what can be done about it.
+    pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let spoilt = match &source {
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..) => true,
+            other => matches!(
+                other.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+        };
+        if spoilt {
+            Self::Damaged { path, problem: source.to_string() }
+        } else {
+            Self::Sqlite { path, source }
+        }
+    }
+
+    pub(super) fn damaged(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), problem: problem.into() }
+    }
+
+    pub(super) fn file(path: &Path, source: io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+}

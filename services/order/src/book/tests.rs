@@ -1,0 +1,253 @@
+//! The book on real files.
+
+use std::fs;
+
+use protocol::catalogue::SoldItem;
+use protocol::ids::{BookId, OrderId, Timestamp};
+
+use super::*;
+
+const SHARD: ShardId = ShardId(0);
+
+fn order(id: u128, cost: u64) -> Order {
+    let item = |book: u64, quantity| SoldItem {
+        book: BookId::try_from(book).unwrap(),
+        title: format!("book {book}"),
+        quantity,
+        unit_cost_cents: cost,
+    };
+    Order { id: OrderId(id), items: vec![item(7, 2), item(1, 1)], at: Timestamp(1_000 + 5) }
+}
+
+fn sales(shard: ShardId, sales: &[(u64, u128)]) -> Change {
+    let sales = sales.iter().map(|(index, id)| (Index(*index), order(*id, 10))).collect();
+    Change::Sales { shard, sales }
+}
+
+fn advance(shard: ShardId, index: u64) -> Change {
+    Change::Advance { shard, cursor: cursor(index) }
+}
+
+fn cursor(index: u64) -> Cursor {
+    Cursor { index: Index(index), chain: Chain(u128::from(index) << 100) }
+}
+
+fn ids(readers: &Readers) -> Vec<u128> {
+    readers.page(None, 1000).unwrap().0.into_iter().map(|order| order.id.0).collect()
+}
+
+fn index_of(book: &Book, id: u128) -> Option<u64> {
+    let sql = "SELECT idx FROM orders WHERE order_id = ?1";
+    book.conn
+        .query_row(sql, [id.to_be_bytes()], |row| row.get::<_, Option<i64>>(0))
+        .unwrap()
+        .map(write::unsigned)
+}
+
+#[test]
+fn an_order_is_read_as_it_was_entered() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+    assert_eq!(readers.order(OrderId(1)).unwrap(), None);
+    book.write(&[sales(SHARD, &[(4, u128::MAX - 1)])]).unwrap();
+    assert_eq!(readers.order(OrderId(u128::MAX - 1)).unwrap(), Some(order(u128::MAX - 1, 10)));
+    let total: i64 = book.conn.query_row("SELECT total_cents FROM orders", [], |row| row.get(0)).unwrap();
+    assert_eq!(total, 30);
+}
+
+#[test]
+fn entering_twice_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+    let feed = [sales(SHARD, &[(1, 11), (2, 12)]), advance(SHARD, 2)];
+    book.write(&feed).unwrap();
+    book.write(&feed).unwrap();
+    // A repeated buy brings its first sale again, at whatever index: the first one stands.
+    let repeated = Change::Sales { shard: SHARD, sales: vec![(Index(3), order(11, 99))] };
+    book.write(&[repeated, advance(SHARD, 3)]).unwrap();
+    assert_eq!(ids(&readers), [12, 11]);
+    assert_eq!(readers.order(OrderId(11)).unwrap(), Some(order(11, 10)));
+    assert_eq!(index_of(&book, 11), Some(1));
+    assert_eq!(book.cursors().unwrap()[&SHARD], cursor(3));
+}
+
+#[test]
+fn an_order_ahead_of_the_log_gets_its_index_when_it_comes_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+    let ahead = Change::Ahead { shard: SHARD, orders: vec![order(11, 10)] };
+    book.write(std::slice::from_ref(&ahead)).unwrap();
+    assert_eq!(ids(&readers), [11]);
+    assert_eq!(index_of(&book, 11), None);
+    assert!(book.cursors().unwrap().is_empty(), "only the log moves a cursor");
+    book.write(&[sales(SHARD, &[(5, 11)])]).unwrap();
+    assert_eq!(index_of(&book, 11), Some(5));
+    book.write(&[ahead]).unwrap();
+    assert_eq!(index_of(&book, 11), Some(5));
+    assert_eq!(readers.order(OrderId(11)).unwrap(), Some(order(11, 10)));
+}
+
+#[test]
+fn one_shard_is_forgotten_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 2).unwrap();
+    let other = ShardId(1);
+    book.write(&[
+        sales(SHARD, &[(1, 11)]),
+        advance(SHARD, 1),
+        sales(other, &[(1, 21)]),
+        advance(other, 1),
+        Change::Ahead { shard: SHARD, orders: vec![order(12, 1)] },
+    ])
+    .unwrap();
+    book.write(&[Change::Forget { shard: SHARD }]).unwrap();
+    assert_eq!(ids(&readers), [21]);
+    assert_eq!(book.cursors().unwrap(), BTreeMap::from([(other, cursor(1))]));
+    let lines: i64 = book.conn.query_row("SELECT count(*) FROM lines", [], |row| row.get(0)).unwrap();
+    assert_eq!(lines, 2);
+}
+
+#[test]
+fn pages_go_from_the_newest_to_the_oldest() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+    let all: Vec<(u64, u128)> = (1..=5).map(|n| (n, 100 + u128::from(n))).collect();
+    book.write(&[sales(SHARD, &all)]).unwrap();
+    let page = |before: Option<u128>, limit| {
+        let (orders, more) = readers.page(before.map(OrderId), limit).unwrap();
+        (orders.into_iter().map(|order| order.id.0).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(page(None, 2), (vec![105, 104], true));
+    assert_eq!(page(Some(104), 2), (vec![103, 102], true));
+    assert_eq!(page(Some(102), 2), (vec![101], false));
+    assert_eq!(page(Some(101), 2), (vec![], false));
+    assert_eq!(page(None, 5), (vec![105, 104, 103, 102, 101], false));
+    assert_eq!(page(None, 0), (vec![105], true), "a page has an order at least");
+    assert!(!page(None, u32::MAX).1);
+}
+
+#[test]
+fn the_book_is_there_after_it_was_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+    book.write(&[sales(SHARD, &[(1, 11)]), advance(SHARD, 1)]).unwrap();
+    drop((book, readers));
+    let Opened { book, readers } = Book::open(dir.path(), 1).unwrap();
+    assert_eq!(ids(&readers), [11]);
+    assert_eq!(book.cursors().unwrap()[&SHARD], cursor(1));
+    assert_eq!(set_aside_in(dir.path()), 0);
+}
+
+fn set_aside_in(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| {
+            name.starts_with("orders.db.damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+        })
+        .count()
+}
+
+fn filled(dir: &Path) -> PathBuf {
+    let Opened { mut book, readers } = Book::open(dir, 1).unwrap();
+    let many: Vec<(u64, u128)> = (1..=2000).map(|n| (n, u128::from(n))).collect();
+    book.write(&[sales(SHARD, &many), advance(SHARD, 2000)]).unwrap();
+    drop((book, readers));
+    dir.join(FILE)
+}
+
+#[test]
+fn what_is_no_book_is_set_aside_and_begun_anew() {
+    let other_program = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        Connection::open(path)
+            .unwrap()
+            .execute_batch("CREATE TABLE t (x); PRAGMA application_id = 5")
+            .unwrap();
+    };
+    let no_table = |path: &Path| {
+        Connection::open(path).unwrap().execute_batch("DROP TABLE lines").unwrap();
+    };
+    let spoilt_cursor = |path: &Path| {
+        Connection::open(path).unwrap().execute_batch("UPDATE cursors SET chain = x'00'").unwrap();
+    };
+    let other_cut = |path: &Path| {
+        Connection::open(path).unwrap().execute_batch("UPDATE cursors SET shard = 1").unwrap();
+    };
+    let garbage = |path: &Path| fs::write(path, "x".repeat(9000)).unwrap();
+    let short = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..700]).unwrap();
+    let ways: [(&str, &dyn Fn(&Path)); 6] = [
+        ("garbage", &garbage),
+        ("cut short", &short),
+        ("another program's", &other_program),
+        ("a table is missing", &no_table),
+        ("a cursor is spoilt", &spoilt_cursor),
+        ("of more shards", &other_cut),
+    ];
+    for (name, spoil) in ways {
+        let dir = tempfile::tempdir().unwrap();
+        spoil(&filled(dir.path()));
+        let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+        assert_eq!(set_aside_in(dir.path()), 1, "{name}");
+        assert!(book.cursors().unwrap().is_empty(), "{name}");
+        book.write(&[sales(SHARD, &[(1, 11)])]).unwrap();
+        assert_eq!(ids(&readers), [11], "{name}");
+    }
+}
+
+#[test]
+fn a_deleted_or_an_empty_file_is_a_new_book() {
+    for empty in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+        book.write(&[sales(SHARD, &[(1, 11)]), advance(SHARD, 1)]).unwrap();
+        // As after a SIGKILL: the log is left behind, the file goes.
+        let left = dir.path().join("left");
+        fs::copy(dir.path().join("orders.db-wal"), &left).unwrap();
+        drop((book, readers));
+        fs::rename(left, dir.path().join("orders.db-wal")).unwrap();
+        if empty {
+            fs::write(dir.path().join(FILE), "").unwrap();
+        } else {
+            fs::remove_file(dir.path().join(FILE)).unwrap();
+        }
+        let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+        assert!(book.cursors().unwrap().is_empty());
+        assert_eq!(ids(&readers), Vec::<u128>::new());
+        book.write(&[sales(SHARD, &[(1, 12)])]).unwrap();
+        assert_eq!(ids(&readers), [12]);
+    }
+}
+
+#[test]
+fn a_newer_book_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let newer = schema::version_known() + 1;
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", newer).unwrap();
+    let before = fs::read(&path).unwrap();
+    let refused = Book::open(dir.path(), 1).unwrap_err();
+    assert!(matches!(refused, BookError::TooNew { found, .. } if found == newer), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(set_aside_in(dir.path()), 0);
+}
+
+#[test]
+fn damage_found_later_is_replaced_under_its_readers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    // The root pages are whole, so it opens; what they point to is not.
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5 * 4096..].fill(0xee);
+    fs::write(&path, bytes).unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
+    let damage = readers.page(None, 1000).unwrap_err();
+    assert!(damage.is_damage(), "{damage}");
+    book.replace(&readers, &damage).unwrap();
+    assert_eq!(set_aside_in(dir.path()), 1);
+    book.write(&[sales(SHARD, &[(1, 11)]), advance(SHARD, 1)]).unwrap();
+    assert_eq!(ids(&readers), [11]);
+    drop((book, readers));
+    let Opened { book, readers } = Book::open(dir.path(), 1).unwrap();
+    assert_eq!(ids(&readers), [11]);
+    assert_eq!(book.cursors().unwrap()[&SHARD], cursor(1));
+}

@@ -1,0 +1,195 @@
+//! The links to the front ends.
+//!
+//! One link to each front end's internal listener carries buys and questions; it is always read at once.
+//! Another one, to one front end at a time, carries the feeds of the shards' logs; it is read only as
+//! fast as the book of orders is written. They are two, so that the answer to a buy never stands in line
+//! behind a history that is being fetched.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::config::{Config, FrontendNode};
+use common::exit::with_causes;
+use common::link::{self, Backoff, ConnectError, Connected, Opened, Pending, RecvError};
+use common::runfile;
+use common::secret::Secret;
+use common::shutdown::Shutdown;
+use protocol::call::{InternalCall, InternalReply};
+use protocol::ids::NodeId;
+use tokio::sync::mpsc;
+
+use crate::buys::{Buys, Line};
+use crate::projection::Input;
+
+/// The first and the longest pause between attempts to reach a front end. The longest is far below the
+/// patience of a buy that waits for one.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// A link that broke earlier than this counts as an attempt that failed.
+const STABLE: Duration = Duration::from_secs(1);
+
+/// What is needed to reach front ends. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FrontEnds {
+    /// Says where they are.
+    pub config: Arc<Config>,
+    /// Shown to them.
+    pub secret: Arc<Secret>,
+    /// This node.
+    pub me: NodeId,
+}
+
+impl FrontEnds {
+    /// Keeps a link to a front end, on which buys travel, until shutdown. `rank` is the front end's place
+    /// in the configuration. What was sold goes to the book of orders as well.
+    pub async fn carry_buys(
+        self,
+        rank: usize,
+        frontend: FrontendNode,
+        buys: Arc<Buys>,
+        sold: mpsc::Sender<Input>,
+        mut shutdown: Shutdown,
+    ) {
+        let keep = async {
+            let mut pauses = Pauses::new();
+            loop {
+                match self.connect(&frontend).await {
+                    Ok(connected) => {
+                        pauses.up(&frontend, "buys");
+                        let problem = carry(connected, rank, &buys, &sold).await;
+                        pauses.broke(&frontend, "buys", &problem);
+                    }
+                    Err(problem) => pauses.failed(&frontend, "buys", &problem),
+                }
+                pauses.pause().await;
+            }
+        };
+        tokio::select! {
+            () = keep => {}
+            () = shutdown.wait() => {}
+        }
+    }
+
+    /// Keeps a link to some front end, on which feeds travel, until shutdown.
+    pub async fn follow(self, inputs: mpsc::Sender<Input>, mut shutdown: Shutdown) {
+        let keep = async {
+            let mut pauses = Pauses::new();
+            for frontend in self.config.frontends.iter().cycle() {
+                match self.connect(frontend).await {
+                    Ok(connected) => {
+                        pauses.up(frontend, "feeds");
+                        let problem = feed(connected, &inputs).await;
+                        pauses.broke(frontend, "feeds", &problem);
+                    }
+                    Err(problem) => pauses.failed(frontend, "feeds", &problem),
+                }
+                pauses.pause().await;
+            }
+        };
+        tokio::select! {
+            () = keep => {}
+            () = shutdown.wait() => {}
+        }
+    }
+
+    async fn connect(&self, frontend: &FrontendNode) -> Result<Connected, ConnectError> {
+        let address = runfile::resolve(&self.config, &frontend.id, "internal", &frontend.internal);
+        link::connect(address.as_str(), &self.secret, &self.me, link::HANDSHAKE_TIMEOUT).await
+    }
+}
+
+async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>, sold: &mpsc::Sender<Input>) -> RecvError {
+    let Opened { sender, mut receiver, flush } = link::open::<InternalCall, InternalReply>(connected);
+    let line = Line { sender, commits: Pending::default() };
+    let commits = line.commits.clone();
+    let _up = buys.line_up(rank, line);
+    let read = async {
+        loop {
+            let replies = match receiver.recv_many().await {
+                Ok(replies) => replies,
+                Err(problem) => return problem,
+            };
+            let mut answers = Vec::with_capacity(replies.len());
+            for reply in replies {
+                match reply {
+                    InternalReply::Submitted { call, result } => answers.push((call, result)),
+                    InternalReply::CommitIndex { call, result } => commits.resolve(call, result),
+                    InternalReply::Feed(_) | InternalReply::StartOver { .. } => {
+                        tracing::warn!("a front end feeds a link on which nothing is followed");
+                    }
+                }
+            }
+            let orders = buys.answered(answers, tokio::time::Instant::now());
+            if !orders.is_empty() {
+                // When the book is busy, they come along the log only.
+                drop(sold.try_send(Input::Sold(orders)));
+            }
+        }
+    };
+    tokio::select! {
+        problem = read => problem,
+        () = flush.run() => RecvError::Closed,
+    }
+}
+
+async fn feed(connected: Connected, inputs: &mpsc::Sender<Input>) -> RecvError {
+    let Opened { sender, mut receiver, flush } = link::open::<InternalCall, InternalReply>(connected);
+    let read = async {
+        let mut next = Some(Input::Connected(sender));
+        loop {
+            if let Some(input) = next.take()
+                && inputs.send(input).await.is_err()
+            {
+                return RecvError::Closed;
+            }
+            match receiver.recv().await {
+                Ok(InternalReply::Feed(feed)) => next = Some(Input::Feed(feed)),
+                Ok(InternalReply::StartOver { shard }) => next = Some(Input::StartOver(shard)),
+                Ok(InternalReply::Submitted { .. } | InternalReply::CommitIndex { .. }) => {
+                    tracing::warn!("a front end answers what it was not asked");
+                }
+                Err(problem) => return problem,
+            }
+        }
+    };
+    tokio::select! {
+        problem = read => problem,
+        () = flush.run() => RecvError::Closed,
+    }
+}
+
+/// The pauses between attempts, and one line in the log for each change.
+struct Pauses {
+    backoff: Backoff,
+    up_since: Option<Instant>,
+    complained: bool,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        Self { backoff: Backoff::new(RECONNECT.0, RECONNECT.1), up_since: None, complained: false }
+    }
+
+    fn up(&mut self, frontend: &FrontendNode, purpose: &str) {
+        tracing::info!(frontend = %frontend.id, purpose, "the link is up");
+        self.up_since = Some(Instant::now());
+        self.complained = false;
+    }
+
+    fn broke(&mut self, frontend: &FrontendNode, purpose: &str, problem: &RecvError) {
+        tracing::warn!(frontend = %frontend.id, purpose, problem = %with_causes(problem), "the link is down");
+        if self.up_since.take().is_some_and(|since| since.elapsed() >= STABLE) {
+            self.backoff.reset();
+        }
+    }
+
+    fn failed(&mut self, frontend: &FrontendNode, purpose: &str, problem: &ConnectError) {
+        if !self.complained {
+            tracing::warn!(frontend = %frontend.id, purpose, problem = %with_causes(problem), "the front end is not reached; trying on");
+            self.complained = true;
+        }
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.backoff.pause(link::spread())).await;
+    }
+}
