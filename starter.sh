@@ -63,7 +63,8 @@ command -v cc >/dev/null || missing+=("a C compiler is missing: apt-get install 
 
 if [ ${#missing[@]} -gt 0 ]; then
     if ! built; then
-        printf 'starter.sh: %s\n' "${missing[@]}" >&2
+        printf -v all '%s; ' "${missing[@]}"
+        printf 'starter.sh: %s\n' "${all%; }" >&2
         exit 1
     fi
     # Built before, here or elsewhere: that is good enough to run.

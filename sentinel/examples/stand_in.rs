@@ -17,6 +17,7 @@ use common::config::{Address, Config};
 use common::{runfile, shutdown};
 use protocol::ids::NodeId;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -68,16 +69,21 @@ async fn run(path: &Path, id: &NodeId) -> io::Result<()> {
         addresses.push((*key, listener.local_addr()?));
         listeners.push(listener);
     }
+    // Whoever sees the addresses may send SIGTERM: the handler must be there before them.
+    let mut stop = JoinSet::new();
+    stop.spawn(shutdown::termination());
+    tokio::task::yield_now().await;
     runfile::write_addresses(&config, id, &addresses)?;
     let is_front_end = config.frontend(id).is_some();
     let public = listeners.swap_remove(0);
     if is_front_end {
         tokio::select! {
             result = axum::serve(public, router(config)) => result,
-            _ = shutdown::termination() => Ok(()),
+            _ = stop.join_next() => Ok(()),
         }
     } else {
-        shutdown::termination().await.map(drop)
+        stop.join_next().await;
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// A line on standard output: what was asked for. A reader that has gone away wants no more of it.
 pub(crate) fn say(text: &str) {
     drop(write(format!("{text}\n").as_bytes()));
@@ -21,6 +23,19 @@ pub(crate) fn write(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
+}
+
+/// Whether somebody may still read standard output: what follows something for long ends when nobody does,
+/// also while there is nothing to write.
+pub(crate) fn is_read() -> bool {
+    let out = io::stdout();
+    // Errors and hang-ups are told without being asked for.
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    match poll(&mut polled, Some(&Timespec::default())) {
+        Ok(_) => polled.iter().all(|fd| fd.revents().is_empty()),
+        // A poll that fails knows nothing; the next write will.
+        Err(_) => true,
+    }
 }
 
 /// One line that changes while something is awaited, on a terminal only; wiped when dropped.

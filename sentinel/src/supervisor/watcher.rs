@@ -64,7 +64,7 @@ impl Watcher {
     pub(crate) async fn run(mut self) {
         let mut phase = match self.machine.find(self.node.id.as_str()) {
             Some(process) => self.adopt(process),
-            None => self.launch(),
+            None => self.launch("started"),
         };
         loop {
             phase = match phase {
@@ -82,10 +82,10 @@ impl Watcher {
         Phase::Live(Box::new(process))
     }
 
-    fn launch(&mut self) -> Phase {
+    fn launch(&mut self, how: &str) -> Phase {
         match self.machine.start(&self.node) {
             Ok(process) => {
-                info!(node = %self.node.id, pid = process.pid(), "{} started", self.node.id);
+                info!(node = %self.node.id, pid = process.pid(), "{} {how}", self.node.id);
                 self.set(State::Starting, Some(&process));
                 Phase::Live(Box::new(process))
             }
@@ -156,7 +156,7 @@ impl Watcher {
         let next = match task {
             Task::Act(Action::Start | Action::Restart) => {
                 self.backoff.forgive();
-                self.launch()
+                self.launch("started")
             }
             Task::Act(Action::Kill) => self.relaunch(),
             Task::Act(Action::Stop) => self.down(State::Stopped),
@@ -177,7 +177,7 @@ impl Watcher {
         let (result, next) = match task {
             Task::Act(Action::Start | Action::Restart) => {
                 self.backoff.forgive();
-                (Ok(()), self.launch())
+                (Ok(()), self.launch("started"))
             }
             Task::Act(Action::Stop) => (Ok(()), self.down(State::Stopped)),
             Task::Act(Action::KillForGood) => (Ok(()), self.down(State::StayedDown)),
@@ -220,7 +220,7 @@ impl Watcher {
 
     fn relaunch(&mut self) -> Phase {
         self.standing.send_modify(|standing| standing.restarts += 1);
-        self.launch()
+        self.launch("healed: started again")
     }
 
     fn down(&mut self, state: State) -> Phase {

@@ -49,7 +49,7 @@ async fn show(tails: &mut [(String, Tail)], follow: bool) -> Result<(), Failure>
                 return Ok(());
             }
         }
-        if !follow {
+        if !follow || !console::is_read() {
             return Ok(());
         }
     }

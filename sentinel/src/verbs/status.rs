@@ -80,8 +80,10 @@ fn page(store: &Store, overview: Option<&Overview>, rows: &[Row<'_>], status: Op
         Some(status) if !status.shards.is_empty() => {
             text.push('\n');
             text.push_str(&shards_table(&status.shards));
-            text.push('\n');
-            text.push_str(&replicas_table(&status.shards));
+            if status.shards.iter().any(|shard| !shard.replicas.is_empty()) {
+                text.push('\n');
+                text.push_str(&replicas_table(&status.shards));
+            }
         }
         Some(_) => {}
         None => text.push_str("\nno front end answers: nothing is known of shards and replicas\n"),

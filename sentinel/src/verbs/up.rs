@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::config::Config;
+use common::secret::admin_token;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::down;
@@ -45,8 +46,9 @@ pub(crate) async fn run(store: &Store) -> Result<(), Failure> {
         return Err(Failure::Failed(problem));
     }
     store.layout.make().map_err(Failure::io("cannot make the directories for logs and pids"))?;
-    // Made here, so that a directory that can't be written to is told here.
+    // Made here, so that what is wrong with them is told here, and not in the log of each node.
     store.secret()?;
+    admin_token(&store.config.cluster.data_dir)?;
     let supervisor = start_supervisor(store)?;
     match wait_until_ready(store, supervisor).await? {
         Outcome::Ready => {
@@ -170,12 +172,12 @@ fn welcome(store: &Store, took: Duration) -> String {
     }
     line("data", cluster.data_dir.display().to_string());
     line("logs", store.config.logs_dir().display().to_string());
-    line("admin token", admin_token(&cluster.data_dir.join("admin.token")));
+    line("admin token", token_place(&cluster.data_dir.join("admin.token")));
     line("next", "./starter.sh status | test | kill NODE | logs | down".to_owned());
     lines.join("\n")
 }
 
-fn admin_token(file: &std::path::Path) -> String {
+fn token_place(file: &Path) -> String {
     match fs::metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => "from BOOKENDS_ADMIN_TOKEN".to_owned(),
         Ok(_) | Err(_) => file.display().to_string(),

@@ -63,6 +63,7 @@ fn what_is_killed_comes_back_unless_it_is_to_stay_down() {
     let before = stage.pid("order-1");
     stage.ok(&["restart", "order-1"]);
     assert_ne!(stage.pid("order-1"), before);
+    stage.wait("running", |stage| stage.row("order-1").contains(" running "));
     assert!(stage.ok(&["stop", "order-1"]).contains("now stopped"));
     assert!(stage.row("order-1").ends_with("exit code 0"), "{}", stage.row("order-1"));
 }
@@ -96,6 +97,34 @@ fn down_stops_what_a_killed_sentinel_left() {
     stage.wait("the sentinel's end", |stage| stage.processes().len() == 4);
     assert!(stage.ok(&["down"]).contains("stopped"));
     assert_eq!(stage.processes(), []);
+}
+
+#[test]
+fn after_everything_was_killed_at_once_up_starts_anew() {
+    let stage = Stage::new();
+    stage.ok(&["up"]);
+    let pids = NODES.map(|node| stage.pid(node));
+    for name in ["sentinel"].iter().chain(&NODES) {
+        stage.signal(name, Signal::KILL);
+    }
+    stage.wait("the end of all", |stage| stage.processes().is_empty());
+    assert_eq!(stage.run(&["status"]).code, Some(1));
+    stage.ok(&["up"]);
+    assert!(NODES.iter().zip(pids).all(|(node, pid)| stage.pid(node).is_some() && stage.pid(node) != pid));
+}
+
+#[test]
+fn two_starts_at_one_time_make_one_store() {
+    let stage = Stage::new();
+    let codes = std::thread::scope(|scope| {
+        let starts = [(), ()].map(|()| scope.spawn(|| stage.run(&["up"])));
+        starts.map(|start| start.join().unwrap())
+    });
+    let mut done: Vec<_> = codes.iter().map(|ran| ran.code).collect();
+    done.sort_unstable();
+    assert_eq!(done, [Some(0), Some(1)], "{codes:?}");
+    assert!(codes.iter().any(|ran| ran.err.contains("already running")), "{codes:?}");
+    assert_eq!(stage.processes().len(), 5);
 }
 
 #[test]

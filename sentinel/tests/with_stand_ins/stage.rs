@@ -1,8 +1,6 @@
 //! A store in a directory of its own: the real sentinel beside stand-ins for the programs that it starts.
 //! Whatever the test does, dropping the stage leaves no process behind.
 
-#![expect(clippy::unwrap_used, reason = "a stage that can't be set up ends the test")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
