@@ -53,7 +53,7 @@ fn a_deleted_file_does_not_come_back_from_its_log() {
     let crashed = TempDir::new().unwrap();
     let (store, readers) = open(directory.path()).unwrap();
     let old = store.standing().store;
-    let mut fixture = Fixture { store, readers, history: Default::default(), _directory: None };
+    let mut fixture = Fixture { store, readers, history: Default::default(), directory: None };
     fixture.run(put(1, "t", "x"));
     for suffix in ["-wal", "-shm"] {
         let name = format!("shard-0.db{suffix}");
@@ -66,7 +66,7 @@ fn a_deleted_file_does_not_come_back_from_its_log() {
     assert_eq!(store.standing().last, Index(0));
     assert!(!crashed.path().join("shard-0.db.new").exists());
     assert!(!crashed.path().join("shard-0.db.copy-1").exists());
-    let mut fixture = Fixture { store, readers, history: Default::default(), _directory: None };
+    let mut fixture = Fixture { store, readers, history: Default::default(), directory: None };
     assert_eq!(fixture.book(1), None);
     fixture.run(put(1, "t", "x"));
     fixture.dump();
@@ -127,16 +127,38 @@ fn a_file_of_another_shard_is_refused() {
 
 #[test]
 fn a_damaged_file_is_refused() {
-    let directory = TempDir::new().unwrap();
-    drop(open(directory.path()).unwrap());
-    let path = directory.path().join("shard-0.db");
-    for damage in
-        ["UPDATE meta SET promise = promise + 1", "UPDATE meta SET store = zeroblob(16)", "DELETE FROM meta"]
-    {
-        Connection::open(&path).unwrap().execute(damage, []).unwrap();
+    for damage in [
+        "UPDATE meta SET promise = promise + 1",
+        "UPDATE meta SET store = zeroblob(16)",
+        "UPDATE meta SET commit_index = 1",
+        "UPDATE meta SET view = x'00'",
+        "DELETE FROM meta",
+        "DROP TABLE meta",
+    ] {
+        let directory = TempDir::new().unwrap();
+        drop(open(directory.path()).unwrap());
+        let conn = Connection::open(directory.path().join("shard-0.db")).unwrap();
+        conn.execute(damage, []).unwrap();
+        drop(conn);
         let problem = open(directory.path()).unwrap_err();
-        assert!(matches!(problem, StoreError::Corrupt { .. }), "{problem:?}");
+        assert!(matches!(problem, StoreError::Corrupt { .. } | StoreError::Sqlite { .. }), "{problem:?}");
     }
+}
+
+#[test]
+fn a_commit_is_synced_and_readers_are_not_held_up_by_it() {
+    let directory = TempDir::new().unwrap();
+    let (store, _) = open(directory.path()).unwrap();
+    let setting = |name: &str| -> String {
+        let value = store.conn.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        match value.unwrap() {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((setting("synchronous").as_str(), setting("journal_mode").as_str()), ("2", "wal"));
+    assert_eq!(setting("wal_autocheckpoint"), "0");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::command::Action;
 use protocol::entry::Entry;
-use protocol::ids::{Epoch, Index};
+use protocol::ids::{BOOK_ID_MAX, Epoch, Index};
 use protocol::replica::Change;
 
 use super::{Fixture, Random, book_id, buy, new_book, put};
@@ -29,6 +29,14 @@ fn each_command_is_undone_without_a_trace() {
                 new_book(None, "Three", "z"),
             ],
         },
+        Action::Load {
+            books: vec![
+                new_book(Some(1), "One", "x"),
+                new_book(Some(BOOK_ID_MAX), "Last", "x"),
+                new_book(None, "No id left", "x"),
+            ],
+        },
+        buy(&[(1, 1), (2, 99)]),
     ];
     let mut fixture = Fixture::stocked();
     for action in actions {

@@ -115,7 +115,7 @@ fn what_was_done_is_there_after_a_crash() {
     assert_eq!((standing.promise, standing.commit), (Epoch(6), Index(2)));
     assert_eq!(standing.view, Some(view(4)));
 
-    let after = crash(fixture._directory.as_ref().unwrap());
+    let after = crash(fixture.directory.as_ref().unwrap());
     let (store, _) = Store::open(after.path(), ShardId(0), 1, 9).unwrap();
     assert_eq!(store.standing(), standing);
     assert_eq!(store.appended_epoch(), Epoch(5));
@@ -130,9 +130,20 @@ fn a_commit_index_is_kept_with_the_next_change_and_never_falls() {
     fixture.store.set_commit(Index(0));
     assert_eq!(fixture.store.standing().commit, Index(1));
     fixture.store.promise(Epoch(2), None).unwrap();
-    let after = crash(fixture._directory.as_ref().unwrap());
+    let after = crash(fixture.directory.as_ref().unwrap());
     let (store, _) = Store::open(after.path(), ShardId(0), 1, 9).unwrap();
     assert_eq!(store.standing().commit, Index(1));
+}
+
+#[test]
+fn an_append_lowers_no_promise_and_commits_nothing_that_is_not_there() {
+    let mut fixture = Fixture::stocked();
+    fixture.store.promise(Epoch(7), None).unwrap();
+    let change = |commit| Change { promise: Epoch(2), appended_epoch: Epoch(2), commit, entries: vec![] };
+    fixture.store.append(&change(Index(99))).unwrap();
+    fixture.store.append(&change(Index(0))).unwrap();
+    let standing = fixture.store.standing();
+    assert_eq!((standing.promise, standing.commit), (Epoch(7), Index(1)));
 }
 
 #[test]

@@ -29,7 +29,7 @@ struct Fixture {
     store: Store,
     readers: Readers,
     history: History,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// Entries as a writer makes them.
@@ -69,12 +69,12 @@ impl Fixture {
     fn keeping(keep_entries: u64) -> Self {
         let directory = TempDir::new().unwrap();
         let (store, readers) = Store::open(directory.path(), ShardId(0), 1, keep_entries).unwrap();
-        Self { store, readers, history: History::default(), _directory: Some(directory) }
+        Self { store, readers, history: History::default(), directory: Some(directory) }
     }
 
     fn in_memory() -> Self {
         let (store, readers) = Store::in_memory(ShardId(0), 1, KEEP_ALL, StoreId(7)).unwrap();
-        Self { store, readers, history: History::default(), _directory: None }
+        Self { store, readers, history: History::default(), directory: None }
     }
 
     /// With books 1 to 4: 1 and 2 of one topic, five copies each.

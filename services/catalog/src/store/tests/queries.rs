@@ -26,6 +26,10 @@ fn a_book_has_its_own_version_and_an_absence_that_of_the_store() {
     assert_eq!(of(Query::Topics), version(12, 2));
     assert_eq!(of(Query::Sales { after: Index(0), limit: 1 }), version(12, 2));
     assert_eq!(of(Query::ChainAt(Index(1))), version(12, 2));
+    fixture.run(Action::AddStock { book: book_id(1), amount: 9 });
+    fixture.run(buy(&[(2, 1)]));
+    assert_eq!(fixture.read(&Query::Book(book_id(1))).version, version(13, 2));
+    assert_eq!(fixture.read(&Query::Book(book_id(2))).version, version(14, 2));
     fixture.undo_to(Index(9));
     assert_eq!(fixture.read(&Query::Book(book_id(9))).version, version(9, 1));
 }

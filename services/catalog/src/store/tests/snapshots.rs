@@ -11,6 +11,15 @@ use protocol::ids::{Digest, Epoch, Index, ShardId, StoreId};
 use super::{Fixture, KEEP_ALL, Random, book_id, buy, new_book, put, view};
 use crate::store::{Store, StoreError};
 
+/// Ends the loop of another thread, also when the test fails before that.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// A store with something in each table.
 fn source() -> Fixture {
     let mut source = Fixture::stocked();
@@ -65,7 +74,7 @@ fn an_installed_snapshot_is_there_after_a_restart() {
     target.store.install_snapshot(copy.path(), &facts, Index(0)).unwrap();
     let (standing, dump) = (target.store.standing(), target.dump());
     assert_eq!(standing.commit, Index(40), "as the source knew it");
-    let Fixture { store, readers, _directory: Some(directory), .. } = target else { panic!("it has a file") };
+    let Fixture { store, readers, directory: Some(directory), .. } = target else { panic!("it has a file") };
     drop((store, readers));
     let (store, readers) = Store::open(directory.path(), ShardId(0), 1, KEEP_ALL).unwrap();
     assert_eq!(store.standing(), standing);
@@ -80,6 +89,7 @@ fn a_copy_made_under_writes_is_one_state() {
     let readers = source.readers.clone();
     let stop = AtomicBool::new(false);
     let copies = std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
         let copier = scope.spawn(|| {
             let mut copies = Vec::new();
             while !stop.load(Ordering::Acquire) || copies.len() < 3 {
@@ -93,7 +103,7 @@ fn a_copy_made_under_writes_is_one_state() {
             source.run(if round % 10 == 0 { put(round + 1, "Title", "x") } else { buy(&[(round, 1)]) });
             digests.insert(source.store.standing().last, source.store.standing().digest);
         }
-        stop.store(true, Ordering::Release);
+        drop(stopping);
         copier.join().unwrap()
     });
     let middle = copies.iter().filter(|(_, facts)| facts.last < source.store.standing().last).count();
@@ -115,6 +125,7 @@ fn readers_go_on_through_an_install() {
     let readers = target.readers.clone();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stopping = Stop(&stop);
         let reader = scope.spawn(|| {
             let mut states = Vec::new();
             while !stop.load(Ordering::Acquire) {
@@ -124,7 +135,7 @@ fn readers_go_on_through_an_install() {
             states
         });
         target.store.install_snapshot(copy.path(), &facts, Index(0)).unwrap();
-        stop.store(true, Ordering::Release);
+        drop(stopping);
         for state in reader.join().unwrap() {
             assert!(state.is_sound() && [Index(1), facts.last].contains(&state.index), "{state:?}");
         }
