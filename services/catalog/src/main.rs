@@ -47,11 +47,13 @@ fn main() -> ExitCode {
         let running = node.run(shutdown);
         tokio::pin!(running);
         tokio::select! {
-            result = &mut running => return result,
+            biased;
+            // First, so that its handlers stand before anyone can know that the process runs.
             signal = shutdown::termination() => match signal {
                 Ok(name) => tracing::info!(signal = name, "stopping"),
                 Err(problem) => tracing::error!(%problem, "signals can't be waited for; stopping"),
             },
+            result = &mut running => return result,
         }
         trigger.fire();
         running.await

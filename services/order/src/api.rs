@@ -86,8 +86,7 @@ impl Desk {
                         let found = matches!(result, Ok(Some(_)));
                         let took_us = now.elapsed().as_micros();
                         tracing::info!(request_id, %order, found, problem, took_us, "looked up an order");
-                        // Whoever has closed the link does not wait any more.
-                        drop(replies.send(&OrderReply::Order { call, result }));
+                        answer(&replies, &OrderReply::Order { call, result });
                     });
                 }
                 OrderCall::Orders { call, trace, before, limit } => {
@@ -98,7 +97,7 @@ impl Desk {
                         let found = result.as_ref().map_or(0, |(orders, _)| orders.len());
                         let took_us = now.elapsed().as_micros();
                         tracing::info!(request_id, found, problem, took_us, "listed orders");
-                        drop(replies.send(&OrderReply::Orders { call, result }));
+                        answer(&replies, &OrderReply::Orders { call, result });
                     });
                 }
             }
@@ -118,7 +117,7 @@ impl Desk {
             Ok(shard) => shard,
             Err(failure) => {
                 tracing::info!(request_id = trace.request_id, %failure, "an order that can't be");
-                drop(replies.send(&OrderReply::Bought { call, result: Err(failure) }));
+                answer(replies, &OrderReply::Bought { call, result: Err(failure) });
                 return;
             }
         };
@@ -127,6 +126,13 @@ impl Desk {
         let command = Command { key, at: wall_clock(), action: Action::Buy { order, lines } };
         let command = EncodedCommand::of(&command);
         self.buys.submit(Buy { caller: replies.clone(), call, trace, shard, command }, now);
+    }
+}
+
+/// Answers a caller. One whose link has closed asks again, here or elsewhere.
+pub(crate) fn answer(caller: &LinkSender<OrderReply>, reply: &OrderReply) {
+    if caller.send(reply).is_err() {
+        tracing::debug!("a caller has gone before its answer");
     }
 }
 

@@ -22,6 +22,8 @@ use protocol::ids::{Index, ShardId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::api::answer;
+
 /// The most buys under way. More than a cluster has in flight when it is well; when it is not, callers
 /// hear so at once instead of waiting in line.
 const UNDER_WAY_MAX: usize = 1 << 16;
@@ -50,6 +52,9 @@ pub struct Line {
     pub commits: Pending<Result<Index, String>>,
 }
 
+/// What a front end says of a buy.
+pub type Answer = (CallId, Result<Outcome, WriteFailure>);
+
 /// A line's number; each one that comes up gets its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LineNumber(u64);
@@ -67,12 +72,21 @@ pub struct Buys {
 #[derive(Debug, Default)]
 struct Table {
     /// By rank: the first one that is up carries the buys.
-    lines: BTreeMap<usize, (LineNumber, Line)>,
+    lines: BTreeMap<usize, Up>,
     lines_made: u64,
     /// In the order of their arrival, which is the order of their deadlines.
     under_way: BTreeMap<CallId, UnderWay>,
     buys_made: u64,
     stopping: bool,
+}
+
+/// A line that is up.
+#[derive(Debug)]
+struct Up {
+    number: LineNumber,
+    line: Line,
+    /// When an answer came over it last, or it came up.
+    heard: Instant,
 }
 
 #[derive(Debug)]
@@ -88,24 +102,42 @@ struct UnderWay {
 }
 
 impl Table {
-    fn line(&self) -> Option<&(LineNumber, Line)> {
-        self.lines.values().find(|(_, line)| !line.sender.is_closed())
+    fn up(&self) -> Option<&Up> {
+        self.lines.values().find(|up| up.is_open())
     }
 
     /// Sends whatever is on no line, in the order of arrival.
     fn send_waiting(&mut self) {
-        let Some((number, line)) = self.line().cloned() else { return };
-        for buy in self.under_way.values_mut().filter(|buy| buy.on.is_none()) {
-            buy.send(number, &line);
+        let Self { lines, under_way, .. } = self;
+        let Some(up) = lines.values().find(|up| up.is_open()) else { return };
+        for buy in under_way.values_mut().filter(|buy| buy.on.is_none()) {
+            buy.send(up);
         }
+    }
+
+    /// Closes the lines of buys that were given up, unless others have been answered over them since: a
+    /// front end that stands still must not keep the buys from one that works.
+    fn close_silent(&self, given_up: &[UnderWay]) {
+        for buy in given_up {
+            let silent = |up: &&Up| buy.on == Some(up.number) && up.heard <= buy.since;
+            if let Some(up) = self.lines.values().find(silent) {
+                up.line.sender.close();
+            }
+        }
+    }
+}
+
+impl Up {
+    fn is_open(&self) -> bool {
+        !self.line.sender.is_closed()
     }
 }
 
 impl UnderWay {
     /// If the line has closed in this moment, its end is about to be noticed and sends the buy again.
-    fn send(&mut self, number: LineNumber, line: &Line) {
-        self.on = Some(number);
-        if line.sender.send(&self.submit).is_ok() {
+    fn send(&mut self, up: &Up) {
+        self.on = Some(up.number);
+        if up.line.sender.send(&self.submit).is_ok() {
             self.sends += 1;
         }
     }
@@ -117,8 +149,7 @@ impl UnderWay {
             other => other,
         };
         log(&self.request_id, &result, now - self.since);
-        // A caller whose link has closed asks again with the same key, here or elsewhere.
-        drop(self.caller.send(&OrderReply::Bought { call: self.call, result }));
+        answer(&self.caller, &OrderReply::Bought { call: self.call, result });
     }
 }
 
@@ -149,8 +180,8 @@ impl Buys {
             return buy.finish(Err(WriteFailure::NotDone(why.to_owned())), now);
         }
         table.buys_made += 1;
-        if let Some((number, line)) = table.line() {
-            buy.send(*number, line);
+        if let Some(up) = table.up() {
+            buy.send(up);
         }
         let is_first = table.under_way.is_empty();
         table.under_way.insert(number, buy);
@@ -160,13 +191,11 @@ impl Buys {
         }
     }
 
-    /// Answers have come: passes each on to whoever asked. Returns what was sold.
-    pub fn answered(
-        &self,
-        answers: Vec<(CallId, Result<Outcome, WriteFailure>)>,
-        now: Instant,
-    ) -> Vec<(ShardId, Order)> {
+    fn answered(&self, rank: usize, answers: Vec<Answer>, now: Instant) -> Vec<(ShardId, Order)> {
         let mut table = self.table.lock();
+        if let Some(up) = table.lines.get_mut(&rank) {
+            up.heard = now;
+        }
         // One that nobody waits for any more was answered when its patience was over.
         let known =
             answers.into_iter().filter_map(|(call, result)| Some((table.under_way.remove(&call)?, result)));
@@ -188,12 +217,12 @@ impl Buys {
 
     /// A link to the front end of this rank is up; a lower rank is preferred. It counts until the guard
     /// is dropped.
-    pub fn line_up(self: &Arc<Self>, rank: usize, line: Line) -> LineGuard {
+    pub fn line_up(self: &Arc<Self>, rank: usize, line: Line, now: Instant) -> LineGuard {
         let mut table = self.table.lock();
         let number = LineNumber(table.lines_made);
         table.lines_made += 1;
         let commits = line.commits.clone();
-        table.lines.insert(rank, (number, line));
+        table.lines.insert(rank, Up { number, line, heard: now });
         table.send_waiting();
         drop(table);
         LineGuard { buys: self.clone(), rank, number, commits }
@@ -202,7 +231,7 @@ impl Buys {
     /// The link that carries buys now, if any is up.
     #[must_use]
     pub fn line(&self) -> Option<Line> {
-        self.table.lock().line().map(|(_, line)| line.clone())
+        self.table.lock().up().map(|up| up.line.clone())
     }
 
     /// Answers what has waited too long, until shutdown.
@@ -231,6 +260,7 @@ impl Buys {
             }
             late.push(first.remove());
         }
+        table.close_silent(&late);
         let is_idle = table.under_way.is_empty();
         drop(table);
         for buy in late {
@@ -266,6 +296,13 @@ pub struct LineGuard {
     rank: usize,
     number: LineNumber,
     commits: Pending<Result<Index, String>>,
+}
+
+impl LineGuard {
+    /// Answers have come over the line: passes each on to whoever asked. Returns what was sold.
+    pub fn answered(&self, answers: Vec<Answer>, now: Instant) -> Vec<(ShardId, Order)> {
+        self.buys.answered(self.rank, answers, now)
+    }
 }
 
 impl Drop for LineGuard {

@@ -6,7 +6,7 @@
 //! behind a history that is being fetched.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::config::{Config, FrontendNode};
 use common::exit::with_causes;
@@ -17,6 +17,7 @@ use common::shutdown::Shutdown;
 use protocol::call::{InternalCall, InternalReply};
 use protocol::ids::NodeId;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::buys::{Buys, Line};
 use crate::projection::Input;
@@ -101,7 +102,7 @@ async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>, sold: &mpsc:
     let Opened { sender, mut receiver, flush } = link::open::<InternalCall, InternalReply>(connected);
     let line = Line { sender, commits: Pending::default() };
     let commits = line.commits.clone();
-    let _up = buys.line_up(rank, line);
+    let up = buys.line_up(rank, line, Instant::now());
     let read = async {
         loop {
             let replies = match receiver.recv_many().await {
@@ -118,7 +119,7 @@ async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>, sold: &mpsc:
                     }
                 }
             }
-            let orders = buys.answered(answers, tokio::time::Instant::now());
+            let orders = up.answered(answers, Instant::now());
             if !orders.is_empty() {
                 // When the book is busy, they come along the log only.
                 drop(sold.try_send(Input::Sold(orders)));

@@ -34,7 +34,7 @@ use std::time::Duration;
 use common::config::Config;
 use common::exit::with_causes;
 use common::heartbeat::Heart;
-use common::secret::{self, SecretError};
+use common::secret::{self, Secret, SecretError};
 use common::shutdown::{self, Shutdown};
 use common::{link, runfile};
 use protocol::call::Beat;
@@ -179,21 +179,12 @@ impl Node {
         });
         spawn_links(&mut parts, &frontends, &desk, &sender, &when_ending);
         spawn_hearts(&mut parts, &frontends, &desk, &shutdown);
-        {
-            let (secret, shutdown, desk) = (secret.clone(), when_ending.clone(), desk.clone());
-            let handle = move |connected| api::serve_link(connected, desk.clone(), when_closing.clone());
-            parts.spawn(async move {
-                link::serve(listener, secret, shutdown, handle).await;
-                "listener"
-            });
-        }
-        {
-            let (buys, shutdown) = (desk.buys.clone(), when_ending.clone());
-            parts.spawn(async move {
-                buys.expire(shutdown).await;
-                "patience of buys"
-            });
-        }
+        spawn_listener(&mut parts, listener, secret.clone(), &desk, when_closing, when_ending.clone());
+        let buys = desk.buys.clone();
+        parts.spawn(async move {
+            buys.expire(when_ending).await;
+            "patience of buys"
+        });
         drop(sender);
         let result = tokio::select! {
             () = shutdown.wait() => Ok(()),
@@ -249,6 +240,22 @@ fn spawn_links(
     parts.spawn(async move {
         frontends.follow(inputs, shutdown).await;
         "link for feeds"
+    });
+}
+
+fn spawn_listener(
+    parts: &mut Parts,
+    listener: TcpListener,
+    secret: Arc<Secret>,
+    desk: &Desk,
+    closing: Shutdown,
+    shutdown: Shutdown,
+) {
+    let desk = desk.clone();
+    let handle = move |connected| api::serve_link(connected, desk.clone(), closing.clone());
+    parts.spawn(async move {
+        link::serve(listener, secret, shutdown, handle).await;
+        "listener"
     });
 }
 

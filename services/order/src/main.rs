@@ -48,11 +48,13 @@ fn main() -> ExitCode {
         let running = node.run(shutdown);
         tokio::pin!(running);
         tokio::select! {
-            result = &mut running => return result,
+            // The handlers stand before the node says that it serves.
+            biased;
             signal = shutdown::termination() => match signal {
                 Ok(name) => tracing::info!(signal = name, "stopping"),
                 Err(problem) => tracing::error!(%problem, "signals can't be waited for; stopping"),
             },
+            result = &mut running => return result,
         }
         trigger.fire();
         running.await

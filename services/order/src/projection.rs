@@ -1,4 +1,4 @@
-//! From the shards' logs into the book of orders.
+//! From the shards' logs into the book of orders (docs/PROTOCOL.md, "Orders").
 //!
 //! One thread owns the book. It asks a front end for each shard's sales from the book's cursor on, and
 //! enters what comes, everything that is waiting in one transaction. A feed is taken only where the last
@@ -99,7 +99,7 @@ pub struct Projection {
 #[derive(Debug, Default)]
 struct Round {
     changes: Vec<Change>,
-    ahead: Vec<(ShardId, Order)>,
+    ahead: BTreeMap<ShardId, Vec<Order>>,
     follow: BTreeSet<ShardId>,
     places: Places,
 }
@@ -151,7 +151,11 @@ impl Projection {
                 }
                 Input::Feed(feed) => round.feed(feed),
                 Input::StartOver(shard) => self.start_over(&mut round, shard),
-                Input::Sold(orders) => round.ahead.extend(orders),
+                Input::Sold(orders) => {
+                    for (shard, order) in orders {
+                        round.ahead.entry(shard).or_default().push(order);
+                    }
+                }
                 Input::Damaged(damage) => damaged = Some(damage),
             }
         }
@@ -159,10 +163,8 @@ impl Projection {
             return self.replace_book(&damage);
         }
         let Round { mut changes, ahead, follow, places } = round;
-        for (shard, order) in ahead {
-            // Last: what has come along the log in this very round needs no second entry.
-            changes.push(Change::Ahead { shard, orders: vec![order] });
-        }
+        // Last: what has come along the log in this very round needs no second entry.
+        changes.extend(ahead.into_iter().map(|(shard, orders)| Change::Ahead { shard, orders }));
         if !changes.is_empty() {
             match self.book.write(&changes) {
                 Ok(()) => {}
@@ -191,7 +193,7 @@ impl Projection {
         tracing::warn!(%shard, had = %place.reached, "the shard has another history; its orders are fetched anew");
         *place = Place::default();
         place.ask_again();
-        round.ahead.retain(|(of, _)| *of != shard);
+        round.ahead.remove(&shard);
         round.changes.push(Change::Forget { shard });
         round.follow.insert(shard);
     }
@@ -211,8 +213,10 @@ impl Projection {
         let Some(link) = &self.link else { return };
         for shard in shards {
             let Cursor { index, chain } = self.places.get(shard).map(|place| place.known).unwrap_or_default();
-            // A link that has closed is followed by another one, over which this is asked again.
-            drop(link.send(&InternalCall::Follow { shard: *shard, after: index, chain }));
+            if link.send(&InternalCall::Follow { shard: *shard, after: index, chain }).is_err() {
+                // Another link comes, over which all shards are asked for.
+                return;
+            }
         }
     }
 
@@ -266,3 +270,6 @@ fn weight_of(input: &Input) -> usize {
         Input::Connected(_) | Input::StartOver(_) | Input::Damaged(_) => 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

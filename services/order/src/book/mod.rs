@@ -107,8 +107,7 @@ impl Book {
     /// If the file can't be renamed, or no new one can be made.
     pub fn replace(&mut self, readers: &Readers, damage: &BookError) -> Result<(), BookError> {
         let sqlite = |problem| BookError::sqlite(&self.path, problem);
-        // The old connection closes before its file is renamed: it removes its log by name, and by then
-        // the name would be that of the new file's log.
+        // Closed before the file is renamed: SQLite does not want its files moved while it uses them.
         self.conn = Connection::open_in_memory().map_err(sqlite)?;
         let book = Self::begin_anew(&self.path, self.shards, damage)?;
         readers.reopen()?;

@@ -110,8 +110,7 @@ fn items(conn: &Connection, id: OrderId) -> rusqlite::Result<Vec<SoldItem>> {
     let mut statement = conn.prepare_cached(
         "SELECT book_id, title, quantity, unit_cost_cents FROM lines WHERE order_id = ?1 ORDER BY line",
     )?;
-    let items = statement.query_map([id.0.to_be_bytes()], item)?.collect();
-    items
+    statement.query_map([id.0.to_be_bytes()], item)?.collect()
 }
 
 fn item(row: &Row<'_>) -> rusqlite::Result<SoldItem> {

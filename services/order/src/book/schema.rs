@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::BookError;
 
-/// What marks an SQLite file as a book of orders, in its header: "BkOr".
+/// What marks an SQLite file as a book of orders, in its header: the letters `BkOr`.
 const APPLICATION_ID: i64 = 0x426b_4f72;
 
 /// The steps from an empty file to today's; step `n` leads to version `n + 1`. Steps are only ever added.

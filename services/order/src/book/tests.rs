@@ -155,6 +155,8 @@ fn filled(dir: &Path) -> PathBuf {
     dir.join(FILE)
 }
 
+type Spoil = fn(&Path);
+
 #[test]
 fn what_is_no_book_is_set_aside_and_begun_anew() {
     let other_program = |path: &Path| {
@@ -175,13 +177,13 @@ fn what_is_no_book_is_set_aside_and_begun_anew() {
     };
     let garbage = |path: &Path| fs::write(path, "x".repeat(9000)).unwrap();
     let short = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..700]).unwrap();
-    let ways: [(&str, &dyn Fn(&Path)); 6] = [
-        ("garbage", &garbage),
-        ("cut short", &short),
-        ("another program's", &other_program),
-        ("a table is missing", &no_table),
-        ("a cursor is spoilt", &spoilt_cursor),
-        ("of more shards", &other_cut),
+    let ways: [(&str, Spoil); 6] = [
+        ("garbage", garbage),
+        ("cut short", short),
+        ("another program's", other_program),
+        ("a table is missing", no_table),
+        ("a cursor is spoilt", spoilt_cursor),
+        ("of more shards", other_cut),
     ];
     for (name, spoil) in ways {
         let dir = tempfile::tempdir().unwrap();

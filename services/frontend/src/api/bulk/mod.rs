@@ -1,0 +1,263 @@
+//! Many books at once: NDJSON or CSV, read and written while it comes in.
+//!
+//! What is valid is written in batches, each under a key of its own that follows from the caller's and its
+//! number: a load that is sent again after a failure goes over what is done without doing it twice. Lines
+//! that are no book are reported and don't keep the others from being loaded.
+
+mod records;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use common::api::{BulkReport, RejectedLine};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use protocol::catalogue::NewBook;
+use protocol::command::{Action, Outcome, Refusal};
+use protocol::ids::ShardId;
+use serde::Serialize;
+
+use self::records::Record;
+use self::rows::Rows;
+pub use self::rows::read_csv;
+use super::extract::{AdminWrite, media_type};
+use super::outcome::{NO_STORE, mismatch};
+use super::problem::{Problem, Unavailable};
+use super::route::Route;
+use crate::app::App;
+
+/// How many books are one write: enough that the disk's sync is shared, few enough that a buy that waits
+/// behind it does not notice.
+const BATCH_BOOKS: usize = 500;
+/// A batch of long descriptions is written earlier.
+const BATCH_BYTES: usize = 1 << 20;
+/// The most rejected lines that are listed; the others are counted.
+const REJECTED_MAX: usize = 1000;
+/// How long the next bytes may take.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::at("/books/bulk").post(load)]
+}
+
+/// What came of a load.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    report: BulkReport,
+    /// How many more lines were rejected than are listed.
+    rejected_more: u64,
+}
+
+impl Report {
+    fn reject(&mut self, line: u64, reason: String) {
+        if self.report.rejected.len() < REJECTED_MAX {
+            self.report.rejected.push(RejectedLine { line, reason });
+        } else {
+            self.rejected_more += 1;
+        }
+    }
+}
+
+async fn load(
+    State(app): State<App>,
+    write: AdminWrite,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let rows = form(&headers)?;
+    let mut load = Load { app, write, batches: Batches::default(), parts: 0, report: Report::default() };
+    load.take_all(rows, body).await.map_err(|problem| load.with_progress(problem))?;
+    let mut report = load.report;
+    report.report.rejected.sort_by_key(|rejected| rejected.line);
+    Ok((NO_STORE, Json(report)).into_response())
+}
+
+fn form(headers: &HeaderMap) -> Result<Rows, Problem> {
+    match media_type(headers).map(str::to_ascii_lowercase).as_deref() {
+        Some("application/x-ndjson" | "application/ndjson") => Ok(Rows::Json),
+        Some("text/csv") => Ok(Rows::CsvHeader),
+        _ => Err(Problem::UnsupportedMediaType { expected: "application/x-ndjson or text/csv" }),
+    }
+}
+
+/// A load under way.
+struct Load {
+    app: App,
+    write: AdminWrite,
+    batches: Batches,
+    parts: u32,
+    report: Report,
+}
+
+impl Load {
+    async fn take_all(&mut self, mut rows: Rows, mut body: Body) -> Result<(), Problem> {
+        let mut splitter = rows.splitter();
+        loop {
+            let frame = tokio::time::timeout(CHUNK_TIMEOUT, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| Problem::RequestTimeout)? else { break };
+            let frame = frame.map_err(|_| Problem::bad_request("the body broke off"))?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            for record in splitter.feed(&bytes) {
+                self.take(&mut rows, &record).await?;
+            }
+        }
+        if let Some(record) = splitter.finish() {
+            self.take(&mut rows, &record).await?;
+        }
+        while let Some((_, batch)) = self.batches.0.pop_first() {
+            self.send(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, rows: &mut Rows, record: &Record) -> Result<(), Problem> {
+        match rows.read(record)? {
+            None => {}
+            Some(Err(reason)) => self.report.reject(record.line, reason),
+            Some(Ok(book)) => {
+                let size = record.bytes.as_ref().map_or(0, bytes::Bytes::len);
+                let shards = self.app.config().shards.count.get();
+                if let Some(full) = self.batches.add(record.line, book, size, shards) {
+                    self.send(full).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, batch: Batch) -> Result<(), Problem> {
+        let key = self.write.key.part(self.parts);
+        self.parts += 1;
+        let Batch { books, lines, bytes: _ } = batch;
+        let (outcome, _) = self.app.write(self.write.trace.clone(), key, Action::Load { books }).await?;
+        match outcome {
+            Outcome::Loaded { books } => self.report.report.loaded += u64::from(books),
+            Outcome::Refused(Refusal::KeyConflict) => return Err(Problem::IdempotencyConflict),
+            Outcome::Refused(refusal) => {
+                let reason = Problem::from(refusal).body().detail;
+                for line in lines {
+                    self.report.reject(line, reason.clone());
+                }
+            }
+            other @ (Outcome::Sold(_) | Outcome::Changed(_) | Outcome::Added(_) | Outcome::Removed) => {
+                return Err(mismatch("a bulk load", &other));
+            }
+        }
+        Ok(())
+    }
+
+    /// A load that ends early says how far it came.
+    fn with_progress(&self, problem: Problem) -> Problem {
+        match problem {
+            Problem::Unavailable { detail, more } => {
+                let more = Unavailable { loaded: Some(self.report.report.loaded), ..more };
+                Problem::Unavailable { detail, more }
+            }
+            other => other,
+        }
+    }
+}
+
+/// The books that wait to be written, by where they go: a write is of one shard. Books without an id stay
+/// together, for their shard follows from the key of their batch.
+#[derive(Debug, Default)]
+struct Batches(BTreeMap<Option<ShardId>, Batch>);
+
+/// Books of one shard.
+#[derive(Debug, Default)]
+struct Batch {
+    books: Vec<NewBook>,
+    lines: Vec<u64>,
+    bytes: usize,
+}
+
+impl Batches {
+    /// Adds a book, and gives the batch that it made full.
+    fn add(&mut self, line: u64, book: NewBook, bytes: usize, shards: u32) -> Option<Batch> {
+        let place = match book.id {
+            Some(id) => Some(ShardId::of_book(id, shards)),
+            // With one shard, the order of the lines is kept.
+            None => (shards == 1).then_some(ShardId(0)),
+        };
+        let batch = self.0.entry(place).or_default();
+        batch.books.push(book);
+        batch.lines.push(line);
+        batch.bytes += bytes;
+        let is_full = batch.books.len() >= BATCH_BOOKS || batch.bytes >= BATCH_BYTES;
+        if is_full { self.0.remove(&place) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
+    use protocol::catalogue::Facts;
+
+    use super::*;
+
+    fn book(id: Option<u64>) -> NewBook {
+        let facts = Facts {
+            title: "t".to_owned(),
+            topic: "x".to_owned(),
+            author: None,
+            isbn: None,
+            year: None,
+            description: None,
+        };
+        NewBook { id: id.map(|id| id.try_into().unwrap()), facts, cost_cents: 1, quantity: 1 }
+    }
+
+    #[test]
+    fn a_batch_is_of_one_shard_and_has_limits() {
+        let mut batches = Batches::default();
+        for id in 1..=2000 {
+            let Some(full) = batches.add(id, book(Some(id)), 100, 4) else { continue };
+            assert_eq!((full.books.len(), full.lines.len()), (BATCH_BOOKS, BATCH_BOOKS));
+            let shards: Vec<ShardId> =
+                full.books.iter().map(|b| ShardId::of_book(b.id.unwrap(), 4)).collect();
+            assert!(shards.iter().all(|shard| *shard == shards[0]));
+        }
+        assert!(batches.add(1, book(None), BATCH_BYTES - 1, 4).is_none());
+        assert_eq!(batches.add(2, book(None), 1, 4).unwrap().lines, [1, 2], "by its size");
+    }
+
+    #[test]
+    fn with_one_shard_the_order_of_lines_is_kept() {
+        let mut batches = Batches::default();
+        for (line, id) in [(1, Some(5)), (2, None), (3, Some(5))] {
+            assert!(batches.add(line, book(id), 1, 1).is_none());
+        }
+        assert_eq!(batches.0.len(), 1);
+        assert_eq!(batches.0.pop_first().unwrap().1.lines, [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_list_of_rejected_lines_is_bounded() {
+        let mut report = Report::default();
+        for line in 1..=1500 {
+            report.reject(line, "x".to_owned());
+        }
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["loaded"], 0);
+        assert_eq!(json["rejected"].as_array().unwrap().len(), 1000);
+        assert_eq!(json["rejected"][0], serde_json::json!({"line": 1, "reason": "x"}));
+        assert_eq!(json["rejected_more"], 500);
+    }
+
+    #[test]
+    fn the_form_is_told_by_the_media_type() {
+        let form = |text: &'static str| {
+            form(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(text))]))
+        };
+        assert!(matches!(form("application/x-ndjson"), Ok(Rows::Json)));
+        assert!(matches!(form("Text/CSV; charset=utf-8; header=present"), Ok(Rows::CsvHeader)));
+        assert!(matches!(form("application/json"), Err(Problem::UnsupportedMediaType { .. })));
+    }
+}

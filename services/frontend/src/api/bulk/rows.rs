@@ -1,0 +1,198 @@
+//! A book from a record: a JSON object, or a row under a CSV header.
+
+use common::api::FieldError;
+use protocol::catalogue::NewBook;
+
+use super::records::{RECORD_BYTES_MAX, Record, Splitter};
+use crate::api::admin::Put;
+use crate::api::fields::{Call, Fields};
+use crate::api::json::Json;
+
+/// The columns that a header must have.
+const COLUMNS_NEEDED: [&str; 4] = ["title", "topic", "cost_cents", "quantity"];
+
+/// The forms of a bulk load, as far as they are known.
+#[derive(Debug)]
+pub(super) enum Rows {
+    /// Every record is a JSON object.
+    Json,
+    /// The first record will be the header.
+    CsvHeader,
+    /// Every record has these columns.
+    Csv(Vec<String>),
+}
+
+/// What a record holds: nothing if it was the header, else a book or why there is none.
+pub(super) type Row = Option<Result<NewBook, String>>;
+
+impl Rows {
+    /// What cuts records of this form.
+    pub(super) fn splitter(&self) -> Splitter {
+        match self {
+            Self::Json => Splitter::of_lines(),
+            Self::CsvHeader | Self::Csv(_) => Splitter::of_csv(),
+        }
+    }
+
+    /// Reads the next record. A wrong header is an error, for nothing behind it can be read.
+    pub(super) fn read(&mut self, record: &Record) -> Result<Row, FieldError> {
+        let Some(bytes) = &record.bytes else {
+            let reason = format!("is longer than {RECORD_BYTES_MAX} bytes");
+            return match self {
+                Self::CsvHeader => Err(FieldError::new("header", reason)),
+                Self::Json | Self::Csv(_) => Ok(Some(Err(reason))),
+            };
+        };
+        match self {
+            Self::Json => Ok(Some(book_of_json(bytes))),
+            Self::CsvHeader => {
+                *self = Self::Csv(columns(bytes)?);
+                Ok(None)
+            }
+            Self::Csv(columns) => Ok(Some(book_of_csv(columns, bytes))),
+        }
+    }
+}
+
+/// Reads a whole CSV file: each record with its line, and a book or why there is none.
+///
+/// # Errors
+/// If the header is wrong, or if there is none.
+pub fn read_csv(file: &[u8]) -> Result<Vec<(u64, Result<NewBook, String>)>, FieldError> {
+    let mut rows = Rows::CsvHeader;
+    let mut splitter = rows.splitter();
+    let mut records = splitter.feed(file);
+    records.extend(splitter.finish());
+    let mut read = Vec::with_capacity(records.len());
+    for record in records {
+        read.extend(rows.read(&record)?.map(|book| (record.line, book)));
+    }
+    match rows {
+        Rows::Csv(_) => Ok(read),
+        Rows::CsvHeader | Rows::Json => Err(FieldError::new("header", "is missing")),
+    }
+}
+
+fn book_of_json(line: &[u8]) -> Result<NewBook, String> {
+    let json = Json::read(line).map_err(|broken| format!("can't be read: {}", broken.problem))?;
+    let fields = Fields::of_json(json).map_err(|kind| format!("must be a JSON object, found {kind}"))?;
+    fields.into_call().map(|Put(book)| book).map_err(|error| error.to_string())
+}
+
+fn book_of_csv(columns: &[String], row: &[u8]) -> Result<NewBook, String> {
+    let values = cells(row)?;
+    if values.len() != columns.len() {
+        return Err(format!("has {} fields, but the header has {}", values.len(), columns.len()));
+    }
+    let fields = Fields::of_url(columns.iter().cloned().zip(values).collect());
+    let book = fields.and_then(Fields::into_call);
+    book.map(|Put(book)| book).map_err(|error| error.to_string())
+}
+
+fn columns(header: &[u8]) -> Result<Vec<String>, FieldError> {
+    let names = cells(header).map_err(|problem| FieldError::new("header", problem))?;
+    if let Some(unknown) = names.iter().find(|name| !Put::KEYS.contains(&name.as_str())) {
+        let problem = format!("must hold only {}, found `{}`", Put::KEYS.join(", "), unknown.escape_debug());
+        return Err(FieldError::new("header", problem));
+    }
+    if let Some(twice) =
+        names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name))
+    {
+        return Err(FieldError::new(
+            "header",
+            format!("must hold each column once, found `{}` twice", twice.1),
+        ));
+    }
+    match COLUMNS_NEEDED.into_iter().find(|needed| !names.iter().any(|name| name == needed)) {
+        Some(missing) => Err(FieldError::new("header", format!("must hold `{missing}`"))),
+        None => Ok(names),
+    }
+}
+
+fn cells(record: &[u8]) -> Result<Vec<String>, String> {
+    let mut builder = csv::ReaderBuilder::new();
+    builder.has_headers(false).flexible(true).trim(csv::Trim::All).buffer_capacity(record.len() + 1);
+    let mut records = builder.from_reader(record).into_records();
+    let Some(first) = records.next() else { return Ok(Vec::new()) };
+    let first = first.map_err(|error| match error.kind() {
+        csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
+        _ => format!("can't be read: {error}"),
+    })?;
+    if records.next().is_some() {
+        return Err("holds a carriage return that is not quoted".to_owned());
+    }
+    Ok(first.iter().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn csv(text: &str) -> Result<Vec<(u64, Result<String, String>)>, String> {
+        let rows = read_csv(text.as_bytes()).map_err(|error| error.to_string())?;
+        let shown = |book: NewBook| {
+            let id = book.id.map_or(0, |id| id.get());
+            format!("{id} {} {} {} {}", book.facts.title, book.facts.topic, book.cost_cents, book.quantity)
+        };
+        Ok(rows.into_iter().map(|(line, row)| (line, row.map(shown))).collect())
+    }
+
+    #[test]
+    fn columns_may_come_in_any_order() {
+        let text = "quantity, title,topic,cost_cents,id\r\n3,\"a, \"\"b\"\"\nc\",x,5,7\r\n1,t,x,0,\n";
+        let expected = [(2, Ok("7 a, \"b\"\nc x 5 3".to_owned())), (4, Ok("0 t x 0 1".to_owned()))];
+        assert_eq!(csv(text), Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn a_bad_row_has_its_line_and_reason_and_the_others_are_read() {
+        let text = "title,topic,cost_cents,quantity\nt,x,1\nt,x,-1,1\n\nt,x,1,1\n,x,1,1\nt,x,1,1,1\n";
+        let rows = csv(text).unwrap();
+        let lines: Vec<(u64, bool)> = rows.iter().map(|(line, row)| (*line, row.is_ok())).collect();
+        assert_eq!(lines, [(2, false), (3, false), (5, true), (6, false), (7, false)]);
+        assert_eq!(rows[0].1, Err("has 3 fields, but the header has 4".to_owned()));
+        assert_eq!(
+            rows[1].1,
+            Err("`cost_cents` must be an integer from 0 to 100000000, found -1".to_owned())
+        );
+        assert_eq!(rows[3].1, Err("`title` is missing".to_owned()));
+    }
+
+    #[test]
+    fn a_header_must_be_whole_and_known() {
+        for (header, problem) in [
+            ("", "is missing"),
+            ("title,topic,cost_cents", "must hold `quantity`"),
+            ("title,topic,cost_cents,quantity,isbm", "must hold only"),
+            ("title,topic,cost_cents,quantity,title", "must hold each column once"),
+        ] {
+            let error = csv(header).unwrap_err();
+            assert!(error.starts_with("`header`") && error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_a_book() {
+        let read = |line: &str| book_of_json(line.as_bytes());
+        let book = read(r#"{"title":"t","topic":"x","cost_cents":1,"quantity":2,"author":null}"#).unwrap();
+        assert_eq!((book.id, book.facts.author, book.quantity), (None, None, 2));
+        for (line, problem) in [
+            ("{", "can't be read: EOF"),
+            ("[]", "must be a JSON object, found a list"),
+            (r#"{"title":"t"}"#, "`topic` is missing"),
+            (
+                r#"{"title":"t","topic":"x","cost_cents":"1","quantity":2}"#,
+                "`cost_cents` must be an integer, found text",
+            ),
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(error.starts_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        assert_eq!(cells(b"a,\xff"), Err("is not UTF-8".to_owned()));
+        assert!(book_of_json(b"{\"title\":\"\xff\"}").unwrap_err().contains("UTF-8"));
+    }
+}

@@ -1,0 +1,225 @@
+//! What every request goes through, whatever it asks: its id, its client's rate, its time, its log line;
+//! and the short way of a cached book.
+//!
+//! A lookup that the cache can answer costs one read of a map and the making of a head: no router, no
+//! timer, no clock, no log line. Everything else goes to the router.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::{Either, Full};
+use protocol::ids::BookId;
+use tower::ServiceExt;
+
+use super::cached::{self, Side};
+use super::problem::{Problem, WriteOutcome};
+use super::trace::{RequestId, RequestIds, TRACEPARENT, X_REQUEST_ID, X_SERVED_BY, traceparent};
+use crate::app::{App, CacheUse};
+use crate::limits::RateLimit;
+use crate::metrics::{Metrics, RouteClass};
+use crate::render::node_header;
+
+/// How long a request may take until its answer begins, its body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The body of an answer: ready bytes, or what a handler made.
+pub(crate) type Reply = Either<Full<Bytes>, Body>;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Front {
+    app: App,
+    router: Router,
+    metrics: Arc<Metrics>,
+    rate: Option<RateLimit>,
+    ids: RequestIds,
+    me: HeaderValue,
+}
+
+impl Front {
+    /// The way in to a router.
+    pub(crate) fn new(app: App, router: Router, metrics: Arc<Metrics>) -> Self {
+        let rate = app.config().limits.requests_per_second_per_client.map(RateLimit::new);
+        let me = node_header(app.id());
+        Self { app, router, metrics, rate, ids: RequestIds::new(), me }
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The answer to a request that needs no waiting: a book that the cache has, or one request too many.
+    pub(crate) fn at_once<B>(&self, client: IpAddr, request: &http::Request<B>) -> Option<Response<Reply>> {
+        if let Some(wait) = self.rate.as_ref().and_then(|rate| rate.take(client, Instant::now()).err()) {
+            self.metrics.limited();
+            let problem = Problem::TooManyRequests { retry_after_s: wait.as_secs() + 1 };
+            let route = RouteClass::of(request.uri().path());
+            return Some(self.finish(problem.response(), route, request.headers()));
+        }
+        let id = book_asked_for(request)?;
+        let answer = self.app.cached_book(id)?;
+        let response = cached::book(id, Side::Book, &answer, CacheUse::Hit, request.headers());
+        let response = self.finish(response, RouteClass::Lookup, request.headers());
+        tracing::debug!(%id, status = response.status().as_u16(), "answered from the cache");
+        Some(response)
+    }
+
+    /// What a client gets whose connection is one too many.
+    pub(crate) fn too_many_connections(&self) -> Response<Bytes> {
+        let problem = Problem::unavailable("the front end has as many connections as it may have");
+        let mut response = problem.response();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        self.stamp(response.headers_mut(), self.ids.next(), None);
+        response
+    }
+
+    fn finish(&self, response: Response<Bytes>, route: RouteClass, asked: &HeaderMap) -> Response<Reply> {
+        self.metrics.answered(route, response.status());
+        let mut response = response.map(|body| Either::Left(Full::new(body)));
+        let id = self.ids.of(asked.get(X_REQUEST_ID));
+        self.stamp(response.headers_mut(), id, traceparent(asked).cloned());
+        response
+    }
+
+    fn stamp(&self, headers: &mut HeaderMap, id: HeaderValue, traceparent: Option<HeaderValue>) {
+        headers.insert(X_REQUEST_ID, id);
+        if let Some(traceparent) = traceparent {
+            headers.insert(TRACEPARENT, traceparent);
+        }
+        headers.entry(X_SERVED_BY).or_insert_with(|| self.me.clone());
+    }
+
+    /// The answer to any other request.
+    pub(crate) async fn routed(&self, request: Request) -> Response<Reply> {
+        let started = Instant::now();
+        let asked = Asked::of(&request, &self.ids);
+        let mut response = self.route(request, &asked).await;
+        self.stamp(response.headers_mut(), asked.id.0.clone(), asked.traceparent.clone());
+        let time = started.elapsed();
+        self.metrics.answered(asked.route, response.status());
+        self.metrics.took(asked.route, time);
+        asked.log(&response, time);
+        response.map(Either::Right)
+    }
+
+    async fn route(&self, mut request: Request, asked: &Asked) -> axum::response::Response {
+        request.extensions_mut().insert(asked.id.clone());
+        let answer = self.router.clone().oneshot(request);
+        if asked.route == RouteClass::Bulk {
+            // It takes as long as its body does, and watches over that itself.
+            return infallible(answer.await);
+        }
+        match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+            Ok(answer) => infallible(answer),
+            Err(_) => axum::response::IntoResponse::into_response(too_late(asked.route)),
+        }
+    }
+}
+
+fn infallible<T>(result: Result<T, std::convert::Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
+fn too_late(route: RouteClass) -> Problem {
+    let detail = format!("there was no answer within {} s", REQUEST_TIMEOUT.as_secs());
+    if route.writes() {
+        Problem::write_failed(detail, WriteOutcome::Unknown)
+    } else {
+        Problem::unavailable(detail)
+    }
+}
+
+/// The book that a request is for, if nothing about it needs more than the cache.
+fn book_asked_for<B>(request: &http::Request<B>) -> Option<BookId> {
+    let reads = *request.method() == Method::GET || *request.method() == Method::HEAD;
+    if !reads || request.uri().query().is_some() || request.headers().contains_key(CACHE_CONTROL) {
+        return None;
+    }
+    request.uri().path().strip_prefix("/lookup/")?.parse().ok()
+}
+
+/// What of a request is needed once it is gone.
+struct Asked {
+    id: RequestId,
+    traceparent: Option<HeaderValue>,
+    route: RouteClass,
+    method: Method,
+    path: String,
+}
+
+impl Asked {
+    fn of(request: &Request, ids: &RequestIds) -> Self {
+        let path = request.uri().path();
+        Self {
+            id: RequestId(ids.of(request.headers().get(X_REQUEST_ID))),
+            traceparent: traceparent(request.headers()).cloned(),
+            route: RouteClass::of(path),
+            method: request.method().clone(),
+            path: path.chars().take(LOGGED_PATH_MAX).collect(),
+        }
+    }
+
+    /// The request's one line.
+    fn log(&self, response: &axum::response::Response, time: Duration) {
+        let (method, path) = (self.method.as_str(), self.path.as_str());
+        let status = response.status().as_u16();
+        let latency_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let request_id = String::from_utf8_lossy(self.id.0.as_bytes());
+        let served_by =
+            response.headers().get(X_SERVED_BY).map(|node| String::from_utf8_lossy(node.as_bytes()));
+        let served_by = served_by.as_deref().unwrap_or_default();
+        if response.status() >= StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::warn!(method, path, status, latency_us, %request_id, served_by, "request");
+        } else {
+            tracing::info!(method, path, status, latency_us, %request_id, served_by, "request");
+        }
+    }
+}
+
+/// The part of a path that is worth a place in the log.
+const LOGGED_PATH_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(method: Method, uri: &str, headers: &[(&str, &str)]) -> Option<u64> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        book_asked_for(&request.body(()).unwrap()).map(BookId::get)
+    }
+
+    #[test]
+    fn only_a_plain_lookup_takes_the_short_way() {
+        assert_eq!(asks(Method::GET, "/lookup/7", &[]), Some(7));
+        assert_eq!(asks(Method::GET, "http://store/lookup/7", &[("if-none-match", "*")]), Some(7));
+        assert_eq!(asks(Method::HEAD, "/lookup/9007199254740991", &[]), Some(9_007_199_254_740_991));
+        for uri in
+            ["/lookup/0", "/lookup/x", "/lookup/", "/lookup/7/", "/lookup/7?", "/lookup/7?a=1", "/lookup/%37"]
+        {
+            assert_eq!(asks(Method::GET, uri, &[]), None, "{uri}");
+        }
+        assert_eq!(asks(Method::GET, "/lookup/7", &[("cache-control", "no-cache")]), None);
+        assert_eq!(asks(Method::POST, "/lookup/7", &[]), None);
+    }
+
+    #[test]
+    fn a_write_that_takes_too_long_may_have_been_done() {
+        let outcome = |route| too_late(route).body().more.get("outcome").cloned();
+        assert_eq!(outcome(RouteClass::Buy), Some("unknown".into()));
+        assert_eq!(outcome(RouteClass::Search), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! The links to the order nodes.
+//!
+//! The nodes are interchangeable: each call goes to the next one that is connected, and, if that fails
+//! or is late, to the other, with the same key.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use common::config::Config;
+use common::exit::with_causes;
+use common::link::{self, Backoff, Closed, LinkSender, Opened, Pending, Waiting};
+use common::runfile;
+use common::secret::Secret;
+use protocol::call::{CallId, OrderCall, OrderReply, WriteFailure};
+use protocol::ids::NodeId;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+/// The first and the longest pause between attempts to reach a node. A heartbeat cuts a pause short.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// All order nodes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Orders(Arc<Nodes>);
+
+#[derive(Debug)]
+struct Nodes {
+    links: BTreeMap<NodeId, OrderLink>,
+    turn: AtomicUsize,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct OrderLink {
+    sender: ArcSwapOption<LinkSender<OrderCall>>,
+    calls: Pending<OrderReply>,
+    poke: Notify,
+}
+
+/// What came of a call: an answer and whose it is, or why there is none.
+pub type Called = Result<(OrderReply, NodeId), NoAnswer>;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Whether any node may have heard the call.
+    pub sent: bool,
+    /// What went wrong last.
+    pub why: String,
+}
+
+impl Orders {
+    /// The nodes of a configuration, not connected yet.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let links = config.orders.iter().map(|node| (node.id.clone(), OrderLink::default()));
+        let (turn, changes) = (AtomicUsize::new(0), watch::Sender::new(0));
+        Self(Arc::new(Nodes { links: links.collect(), turn, changes }))
+    }
+
+    /// Whether any node is connected.
+    #[must_use]
+    pub fn any_connected(&self) -> bool {
+        self.0.links.values().any(|link| link.sender.load().is_some())
+    }
+
+    /// A node has been heard of: if there is no link to it, now is the time.
+    pub fn poke(&self, node: &NodeId) {
+        if let Some(link) = self.0.links.get(node) {
+            link.poke.notify_one();
+        }
+    }
+
+    /// Asks nodes in turn until one gives an answer that `is_final`, each for as long as `patience`,
+    /// until the deadline. `make` makes the call with a number.
+    ///
+    /// # Errors
+    /// If there was no final answer until the deadline, and no other either.
+    pub async fn call(
+        &self,
+        patience: Duration,
+        deadline: Instant,
+        make: impl Fn(CallId) -> OrderCall,
+        is_final: impl Fn(&OrderReply) -> bool,
+    ) -> Called {
+        let mut changes = self.0.changes.subscribe();
+        let mut failure: Called =
+            Err(NoAnswer { sent: false, why: "no order node is connected".to_owned() });
+        let mut failures = 0;
+        let mut last = None;
+        while Instant::now() < deadline {
+            let Some((node, waiting)) = self.next(last.as_ref(), &make) else {
+                if timeout_until(deadline, changes.changed()).await.is_none() {
+                    break;
+                }
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(patience.min(left), waiting).await {
+                Ok(Some(reply)) if is_final(&reply) => return Ok((reply, node)),
+                Ok(Some(reply)) => failure = Ok((reply, node.clone())),
+                Ok(None) => failure = no_answer(format!("the connection to {node} broke")),
+                Err(_) => failure = no_answer(format!("{node} did not answer in time")),
+            }
+            last = Some(node);
+            failures += 1;
+            if failures >= self.0.links.len() {
+                // Each has failed: the next round waits for a change, or a moment.
+                failures = 0;
+                let pause = deadline.min(Instant::now() + RECONNECT.1 / 10);
+                timeout_until(pause, changes.changed()).await;
+            }
+        }
+        failure
+    }
+
+    fn next(
+        &self,
+        not: Option<&NodeId>,
+        make: &impl Fn(CallId) -> OrderCall,
+    ) -> Option<(NodeId, Waiting<OrderReply>)> {
+        let links = &self.0.links;
+        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || links.iter().cycle().skip(turn % links.len().max(1)).take(links.len());
+        let others = in_turn().filter(|(node, _)| Some(*node) != not);
+        let same = in_turn().filter(|(node, _)| Some(*node) == not);
+        others.chain(same).find_map(|(node, link)| Some((node.clone(), link.send(make).ok()?)))
+    }
+
+    /// Keeps the link to a node up, for ever.
+    pub async fn keep(&self, node: &NodeId, config: &Config, secret: &Secret, me: &NodeId) {
+        let (Some(link), Some(known)) = (self.0.links.get(node), config.order(node)) else { return };
+        let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
+        let mut told = false;
+        loop {
+            let address = runfile::resolve(config, node, "listen", &known.listen);
+            match link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await {
+                Ok(connected) => {
+                    tracing::info!(%node, %address, "connected");
+                    told = false;
+                    backoff.reset();
+                    link.serve(link::open(connected), &self.0.changes).await;
+                    tracing::warn!(%node, "the connection broke");
+                    continue;
+                }
+                Err(problem) if !told => {
+                    tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause(link::spread())) => {}
+                () = link.poke.notified() => {}
+            }
+        }
+    }
+}
+
+impl OrderLink {
+    fn send(&self, make: &impl Fn(CallId) -> OrderCall) -> Result<Waiting<OrderReply>, Closed> {
+        let sender = self.sender.load_full().ok_or(Closed)?;
+        let (call, waiting) = self.calls.register();
+        sender.send(&make(call))?;
+        Ok(waiting)
+    }
+
+    async fn serve(&self, opened: Opened<OrderCall, OrderReply>, changes: &watch::Sender<u64>) {
+        let Opened { sender, mut receiver, flush } = opened;
+        self.sender.store(Some(Arc::new(sender)));
+        changes.send_modify(|changes| *changes += 1);
+        let receiving = async {
+            loop {
+                match receiver.recv_many().await {
+                    Ok(replies) => replies.into_iter().for_each(|reply| self.calls.resolve(call_of(&reply), reply)),
+                    Err(problem) => return problem,
+                }
+            }
+        };
+        tokio::select! {
+            problem = receiving => tracing::debug!(problem = %with_causes(&problem), "link ended"),
+            () = flush.run() => {}
+        }
+        self.sender.store(None);
+        self.calls.fail_all();
+        changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+fn no_answer(why: String) -> Called {
+    Err(NoAnswer { sent: true, why })
+}
+
+fn call_of(reply: &OrderReply) -> CallId {
+    match reply {
+        OrderReply::Bought { call, .. } | OrderReply::Order { call, .. } | OrderReply::Orders { call, .. } => *call,
+    }
+}
+
+/// Whether a buy needs no other try: it has an outcome, or never can have one.
+#[must_use]
+pub fn buy_is_final(reply: &OrderReply) -> bool {
+    matches!(reply, OrderReply::Bought { result: Ok(_) | Err(WriteFailure::BadRequest(_)), .. })
+}
+
+async fn timeout_until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    tokio::time::timeout_at(deadline.into(), future).await.ok()
+}

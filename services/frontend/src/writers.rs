@@ -1,0 +1,269 @@
+//! The drivers of the shards' writers: one task each, which owns the [`Writer`] and carries out what it
+//! asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::config::Config;
+use common::link::LinkSender;
+use protocol::call::{CallId, InternalReply, WriteFailure};
+use protocol::command::Outcome;
+use protocol::entry::EncodedCommand;
+use protocol::ids::{NodeId, ShardId};
+use protocol::message::{Said, Touched};
+use protocol::view::View;
+use protocol::writer::{Effect, Options, SwapResult, Writer};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::cache::Cache;
+use crate::catalogs::Catalogs;
+use crate::feed::Feeds;
+use crate::happenings::Happenings;
+use crate::shards::Shards;
+use crate::view_store::ViewStore;
+
+/// How many events may wait for a writer; whoever brings more waits until there is room. The links
+/// bring few, and as many writes wait inside the writer as it allows.
+const EVENTS_MAX: usize = 4096;
+/// How many events are taken at once.
+const EVENTS_AT_ONCE: usize = 256;
+/// How many write timeouts a caller waits: enough to find a silent member and to go on without it.
+pub const PATIENCE_TIMEOUTS: u32 = 3;
+/// How long the task sleeps when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Who waits for a write.
+#[derive(Debug)]
+pub enum Ticket {
+    /// A request of this front end.
+    Local(oneshot::Sender<Result<Outcome, WriteFailure>>),
+    /// A call of an order node.
+    Remote {
+        /// The link that it came by.
+        link: LinkSender<InternalReply>,
+        /// Its number.
+        call: CallId,
+    },
+}
+
+impl Ticket {
+    /// Tells the caller what became of its write.
+    pub fn complete(self, result: Result<Outcome, WriteFailure>) {
+        match self {
+            // A caller that has gone asks again with its key, if it wants to know.
+            Self::Local(caller) => drop(caller.send(result)),
+            Self::Remote { link, call } => drop(link.send(&InternalReply::Submitted { call, result })),
+        }
+    }
+}
+
+/// What a writer is told.
+#[derive(Debug)]
+pub enum ShardEvent {
+    /// Writes that came together.
+    Submit(Vec<(Ticket, EncodedCommand)>),
+    /// A node's link stands.
+    Connected(NodeId),
+    /// A node is gone.
+    Lost(NodeId),
+    /// A node's heart does not beat.
+    Silent(NodeId),
+    /// A replica has said something.
+    Said(NodeId, Said),
+}
+
+/// Where the writers are told things. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Writers(Arc<BTreeMap<ShardId, mpsc::Sender<ShardEvent>>>);
+
+/// What a writer's task reads and writes.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The links to the replicas.
+    pub catalogs: Catalogs,
+    /// Where views are kept.
+    pub view_store: ViewStore,
+    /// What the writer publishes.
+    pub shards: Shards,
+    /// What writes make stale.
+    pub cache: Arc<Cache>,
+    /// What order nodes follow.
+    pub feeds: Feeds,
+    /// What people see.
+    pub happenings: Happenings,
+}
+
+impl Writers {
+    /// Where to tell the writers of these shards, and what their tasks hear it from.
+    pub fn new(shards: impl Iterator<Item = ShardId>) -> (Self, BTreeMap<ShardId, mpsc::Receiver<ShardEvent>>) {
+        let mut senders = BTreeMap::new();
+        let mut receivers = BTreeMap::new();
+        for shard in shards {
+            let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+            senders.insert(shard, sender);
+            receivers.insert(shard, receiver);
+        }
+        (Self(Arc::new(senders)), receivers)
+    }
+
+    /// Tells a shard's writer something, waiting for room.
+    pub async fn tell(&self, shard: ShardId, event: ShardEvent) {
+        if let Some(sender) = self.0.get(&shard) {
+            // The writer's task ends only with the process.
+            drop(sender.send(event).await);
+        }
+    }
+
+    /// Has a shard's writer carry out a command.
+    ///
+    /// # Errors
+    /// If it was not done, or it is not known whether.
+    pub async fn submit(&self, shard: ShardId, command: EncodedCommand) -> Result<Outcome, WriteFailure> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(shard, ShardEvent::Submit(vec![(Ticket::Local(sender), command)])).await;
+        receiver.await.unwrap_or_else(|_| Err(WriteFailure::Unknown("the front end stops".to_owned())))
+    }
+}
+
+enum Stored {
+    Swapped(SwapResult),
+    Read(Result<Option<View>, String>),
+}
+
+struct Driver {
+    shard: ShardId,
+    writer: Writer<Ticket>,
+    around: Surroundings,
+    storing: JoinSet<Stored>,
+}
+
+/// Runs a shard's writer for as long as anybody may tell it something.
+pub async fn run(
+    shard: ShardId,
+    me: NodeId,
+    config: Arc<Config>,
+    mut events: mpsc::Receiver<ShardEvent>,
+    around: Surroundings,
+) {
+    let replicas = config.replicas_of(shard).into_iter().map(|node| node.id.clone()).collect();
+    let write_timeout = config.timeouts.write;
+    let options = Options { write_timeout, patience: write_timeout * PATIENCE_TIMEOUTS };
+    let writer = Writer::new(shard, me, replicas, options, Instant::now());
+    let mut driver = Driver { shard, writer, around, storing: JoinSet::new() };
+    let mut waiting = Vec::with_capacity(EVENTS_AT_ONCE);
+    loop {
+        let deadline = driver.writer.deadline().unwrap_or_else(|| Instant::now() + IDLE);
+        tokio::select! {
+            biased;
+            Some(stored) = driver.storing.join_next() => {
+                let now = Instant::now();
+                let effects = match stored {
+                    Ok(Stored::Swapped(result)) => driver.writer.swapped(now, result),
+                    Ok(Stored::Read(read)) => driver.writer.view_read(now, read),
+                    Err(problem) => driver.writer.view_read(now, Err(problem.to_string())),
+                };
+                driver.carry_out(effects);
+            }
+            taken = events.recv_many(&mut waiting, EVENTS_AT_ONCE) => {
+                if taken == 0 {
+                    return;
+                }
+                driver.take(&mut waiting);
+            }
+            () = tokio::time::sleep_until(deadline.into()) => {
+                let effects = driver.writer.tick(Instant::now());
+                driver.carry_out(effects);
+            }
+        }
+        driver.publish();
+    }
+}
+
+impl Driver {
+    /// Takes all that waits; the writes among it leave together.
+    fn take(&mut self, waiting: &mut Vec<ShardEvent>) {
+        let now = Instant::now();
+        let mut writes = Vec::new();
+        for event in waiting.drain(..) {
+            let effects = match event {
+                ShardEvent::Submit(submitted) => {
+                    writes.extend(submitted);
+                    continue;
+                }
+                ShardEvent::Connected(node) => self.writer.handle_connected(&node),
+                ShardEvent::Lost(node) => self.writer.handle_lost(now, &node),
+                ShardEvent::Silent(node) => self.writer.handle_silent(now, &node),
+                ShardEvent::Said(node, said) => self.writer.handle_said(now, &node, said),
+            };
+            self.carry_out(effects);
+        }
+        if !writes.is_empty() {
+            let effects = self.writer.submit_all(now, writes);
+            self.carry_out(effects);
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect<Ticket>>) {
+        let shard = self.shard;
+        let mut todo: std::collections::VecDeque<Effect<Ticket>> = effects.into();
+        while let Some(effect) = todo.pop_front() {
+            match effect {
+                Effect::Send { to, message } => self.around.catalogs.send(&to, shard, message),
+                Effect::ReadView => {
+                    let store = self.around.view_store.clone();
+                    self.storing.spawn(async move { Stored::Read(store.read(shard).await) });
+                }
+                Effect::Swap { expected, view } => {
+                    let store = self.around.view_store.clone();
+                    self.storing.spawn(async move { Stored::Swapped(store.swap(expected, view).await) });
+                }
+                Effect::Invalidate { upto, touched } => {
+                    // With one front end the keys are gone when this returns. With several, the others
+                    // will be pushed to here, and `invalidated` called once each has answered.
+                    self.invalidate(&touched);
+                    todo.extend(self.writer.invalidated(Instant::now(), upto));
+                }
+                Effect::Read { view, fresh } => {
+                    self.read_by(view);
+                    if fresh {
+                        self.around.cache.clear();
+                    } else {
+                        self.around.cache.void_fills();
+                    }
+                }
+                Effect::StopReading(node) => {
+                    if let Some(state) = self.around.shards.get(shard) {
+                        state.stop_reading(&node);
+                    }
+                }
+                Effect::Commit(committed) => {
+                    let index = committed.index;
+                    self.around.feeds.push(shard, committed);
+                    if let Some(state) = self.around.shards.get(shard) {
+                        state.set_commit(index);
+                    }
+                }
+                Effect::Complete { ticket, result } => ticket.complete(result),
+                Effect::Happening(happening) => self.around.happenings.shard(&happening),
+            }
+        }
+    }
+
+    fn invalidate(&self, touched: &Touched) {
+        self.around.cache.invalidate(touched);
+    }
+
+    fn read_by(&self, view: Option<View>) {
+        if let Some(state) = self.around.shards.get(self.shard) {
+            state.set_view(view);
+        }
+    }
+
+    fn publish(&self) {
+        if let Some(state) = self.around.shards.get(self.shard) {
+            state.set_waits_for(self.writer.waits_for());
+        }
+    }
+}
