@@ -9,6 +9,9 @@ use crate::error::ClientError;
 
 /// How many faults are kept in words; more are only counted.
 const FAULTS_SHOWN: usize = 10;
+/// The longest latency that is told from longer ones: no call is tried for longer. A histogram without
+/// a bound would hold every latency to what it holds at first.
+const LATENCY_US_MAX: u64 = 600_000_000;
 /// Two digits are enough to compare runs.
 const DIGITS: u8 = 2;
 
@@ -45,7 +48,8 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new() -> Self {
         Self {
-            latencies: Histogram::new(DIGITS).expect("two digits are within what a histogram can have"),
+            latencies: Histogram::new_with_max(LATENCY_US_MAX, DIGITS)
+                .expect("two digits up to ten minutes are within what a histogram can have"),
             calls: 0,
             orders: 0,
             out_of_stock: 0,
@@ -81,7 +85,7 @@ impl Tally {
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        // It resizes itself, so every value fits.
+        // Equal bounds, so every value fits.
         self.latencies += &other.latencies;
         self.calls += other.calls;
         self.orders += other.orders;
@@ -104,5 +108,23 @@ impl Tally {
             p99_us: self.latencies.value_at_quantile(0.99),
             faults: self.faults.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_call_is_told_as_long_as_it_was() {
+        let mut tally = Tally::new();
+        for ms in [1, 40, 3000] {
+            tally.call(Duration::from_millis(ms));
+        }
+        let mut sum = Tally::new();
+        sum.add(&tally);
+        let report = sum.report();
+        assert!((39_000..41_000).contains(&report.p50_us), "{}", report.p50_us);
+        assert!((2_900_000..3_100_000).contains(&report.p99_us), "{}", report.p99_us);
     }
 }
