@@ -159,13 +159,13 @@ pub struct Standing {
 pub struct Appended {
     /// The epoch of the append. An answer of another epoch counts for nothing.
     pub epoch: Epoch,
-    /// The last index of the append, which the replica has.
+    /// The replica's last index: that of the append, or a later one if the append came late and again.
     pub last: Index,
     /// The chain there.
     pub chain: Chain,
     /// The digest of the tables there.
     pub digest: Digest,
-    /// One for each entry of the append.
+    /// One for each entry of the append; none if it came late and again.
     pub outcomes: Vec<Outcome>,
     /// What a cache must drop before the entries count as committed.
     pub touched: Touched,

@@ -281,7 +281,8 @@ impl Replica {
             commit,
             first: append.before.next(),
             last,
-            repeated: had > 0,
+            // A late repetition, with more behind it by now: its outcomes could pass for the last batch's.
+            repeated: had > 0 && last >= self.standing.last,
             chains: Vec::new(),
         };
         let mut entries = append.entries;

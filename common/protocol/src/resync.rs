@@ -37,7 +37,6 @@ pub struct Resync {
     epoch: Epoch,
     source: NodeId,
     commit: Index,
-    may_undo: bool,
     state: State,
     /// Up to where our log has been found to be the source's.
     verified: Index,
@@ -108,7 +107,6 @@ impl Replica {
             epoch,
             source: source.clone(),
             commit: recover.commit,
-            may_undo: self.appended_epoch < epoch,
             state: State::Waiting { until: now, snapshot: recover.afresh },
             verified: self.standing.commit,
             source_last: recover.commit,
@@ -135,6 +133,10 @@ impl Replica {
     fn take_page(&mut self, now: Instant, entries: Vec<Entry>, source_last: Index) -> Vec<Effect> {
         let Some(resync) = &self.resync else { return Vec::new() };
         let verified = resync.verified;
+        if entries.first().is_some_and(|entry| entry.index != verified.next()) {
+            // An answer to what was asked before this resync began: what was asked since comes behind it.
+            return self.handle_pull_failed(now);
+        }
         let page_end = entries.last().map_or(verified, |entry| entry.index);
         let Some(shared) = self.shared_with(verified, &entries) else {
             return self
@@ -147,7 +149,11 @@ impl Replica {
         if keep < self.standing.commit {
             return self.halt(format!("the members' log parts from ours at the committed {}", keep.next()));
         }
-        let may_undo = resync.may_undo;
+        let may_undo = self.may_undo();
+        if ends_below_ours && !parted && !may_undo {
+            // Sent by the writer before the source has it: the writer is to judge it, by its chain.
+            return self.ask_to_join(now);
+        }
         let fresh: Vec<Entry> = entries.into_iter().filter(|entry| entry.index > keep).collect();
         if let Some(resync) = &mut self.resync {
             resync.verified = page_end;
@@ -227,13 +233,21 @@ impl Replica {
     }
 
     pub(crate) fn fetch_snapshot(&mut self) -> Vec<Effect> {
+        let at_least = self.snapshot_at_least();
         let Some(resync) = &mut self.resync else { return Vec::new() };
-        if !resync.may_undo {
-            let epoch = self.appended_epoch;
-            return self.halt(format!("what was acknowledged in epoch {epoch} would be lost by a snapshot"));
-        }
         resync.state = State::Fetching;
-        vec![Effect::FetchSnapshot { source: resync.source.clone(), at_least: self.standing.commit }]
+        resync.pulled.clear();
+        vec![Effect::FetchSnapshot { source: resync.source.clone(), at_least }]
+    }
+
+    /// Whether nothing that this replica has acknowledged may still be counted by a writer.
+    fn may_undo(&self) -> bool {
+        self.resync.as_ref().is_some_and(|resync| self.appended_epoch < resync.epoch)
+    }
+
+    /// What a snapshot must hold, so that nothing is lost by it that must not be undone.
+    fn snapshot_at_least(&self) -> Index {
+        if self.may_undo() { self.standing.commit } else { self.standing.last }
     }
 
     /// Whether a snapshot that ends at an index is still wanted: to be asked just before it is installed,
@@ -241,7 +255,7 @@ impl Replica {
     #[must_use]
     pub fn wants_snapshot(&self, last: Index) -> bool {
         let fetching = self.resync.as_ref().is_some_and(|resync| resync.state == State::Fetching);
-        fetching && last >= self.standing.commit
+        fetching && last >= self.snapshot_at_least()
     }
 
     /// A snapshot has replaced the tables and the log; this is how the store stands now.
@@ -263,6 +277,8 @@ impl Replica {
         if let Some(resync) = &mut self.resync {
             let snapshot = resync.state == State::Fetching;
             resync.pulled.clear();
+            // What was pulled may not have become durable.
+            resync.verified = self.standing.commit;
             resync.state = State::Waiting { until: now + RETRY, snapshot };
         }
         Vec::new()

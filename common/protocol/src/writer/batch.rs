@@ -26,6 +26,8 @@ pub(super) struct Batch<T> {
     sent: Instant,
     answers: BTreeMap<NodeId, (Chain, Digest)>,
     outcomes: Vec<Outcome>,
+    /// Not all answers bring the same outcomes.
+    outcomes_differ: bool,
     touched: Touched,
     /// All members have it; its keys are leaving the caches.
     invalidating: bool,
@@ -86,6 +88,7 @@ impl<T> Writer<T> {
             sent: now,
             answers: BTreeMap::new(),
             outcomes: Vec::new(),
+            outcomes_differ: false,
             touched: Touched::Keys(Vec::new()),
             invalidating: false,
         });
@@ -173,8 +176,10 @@ impl<T> Writer<T> {
         batch.answers.insert(from.clone(), (appended.chain, appended.digest));
         if batch.answers.len() == 1 {
             batch.outcomes = appended.outcomes;
+            batch.outcomes_differ = false;
             batch.touched = appended.touched;
         } else {
+            batch.outcomes_differ |= batch.outcomes != appended.outcomes;
             batch.touched =
                 union(std::mem::replace(&mut batch.touched, Touched::Everything), appended.touched);
         }
@@ -194,7 +199,7 @@ impl<T> Writer<T> {
         }
         let mut digests = batch.answers.values().map(|(_, digest)| *digest);
         let digest = digests.next();
-        if digests.any(|other| Some(other) != digest) {
+        if batch.outcomes_differ || digests.any(|other| Some(other) != digest) {
             let index = batch.last();
             return self.recount(now, index);
         }
@@ -277,7 +282,7 @@ impl<T> Writer<T> {
     /// Callers that have waited for too long are told what is known.
     pub(super) fn expire_callers(&mut self, now: Instant) -> Vec<Effect<T>> {
         let patience = self.options.patience;
-        let why = self.waits_for().unwrap_or_else(|| "the replicas are slow".to_owned());
+        let why = self.waits_for().unwrap_or_else(|| "its replicas".to_owned());
         let mut effects = Vec::new();
         while self.waiting.front().is_some_and(|waiting| waiting.since + patience <= now) {
             if let Some(Waiting { ticket, .. }) = self.waiting.pop_front() {

@@ -49,7 +49,9 @@ impl<T> Writer<T> {
         let Some(view) = self.view.clone() else { return Vec::new() };
         let suspected =
             |member: &&Member| self.peers.get(&member.node).is_some_and(|p| p.suspicion.is_some());
-        let Some(source) = view.members.iter().find(|member| !suspected(member)) else { return Vec::new() };
+        // With all of them suspected, one may be back by the time that it is asked.
+        let sound = view.members.iter().find(|member| !suspected(member));
+        let Some(source) = sound.or_else(|| view.members.first()) else { return Vec::new() };
         let source = source.node.clone();
         let (shard, commit) = (self.shard, self.commit);
         let Some(peer) = self.peers.get_mut(node) else { return Vec::new() };

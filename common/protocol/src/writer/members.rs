@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{Epoch, Index, NodeId};
 use crate::message::ToReplica;
 use crate::view::{Member, View};
-use crate::writer::{Effect, Happening, Office, Suspicion, Why, Writer};
+use crate::writer::{Effect, Happening, Office, Peer, Suspicion, Why, Writer};
 
 /// How long a member may count its rows. A million take a few seconds.
 pub(super) const RECOUNT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,8 +31,7 @@ impl<T> Writer<T> {
         let Some(peer) = self.peers.get_mut(node) else { return Vec::new() };
         let mut effects = Vec::new();
         // One that is gone and did not come back in time either is no longer merely "not up yet".
-        let known = peer.suspicion.map(|suspicion| suspicion.why);
-        if known.is_none() || (known == Some(Why::Gone) && why == Why::Silent) {
+        if peer.suspicion.map(|suspicion| suspicion.why) < Some(why) {
             peer.suspicion = Some(Suspicion { since: now, why });
             let (shard, node) = (self.shard, node.clone());
             effects.push(Effect::Happening(Happening::Suspected { shard, node, why }));
@@ -75,7 +74,12 @@ impl<T> Writer<T> {
             _ => Vec::new(),
         };
         self.extend_overdue(now, overdue);
-        late.iter().flat_map(|node| self.suspect(now, node, Why::Silent)).collect()
+        let mut effects: Vec<Effect<T>> =
+            late.iter().flat_map(|node| self.suspect(now, node, Why::Silent)).collect();
+        if overdue {
+            effects.extend(self.seal_again(now));
+        }
+        effects
     }
 
     /// Sets the next time to look, so that a deadline in the past does not make the driver spin.
@@ -182,10 +186,25 @@ impl<T> Writer<T> {
     ) -> Vec<Effect<T>> {
         let (shard, node) = (self.shard, from.clone());
         let mut effects = vec![Effect::Happening(Happening::ReplicaFailed { shard, node, problem })];
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.ask_again = Some(now + self.options.write_timeout);
+        }
         if epoch == self.epoch() {
             effects.extend(self.suspect(now, from, Why::Failing));
         }
         effects
+    }
+
+    /// A disk that was full may have room again. The last member is not dropped, and a replica outside
+    /// the view hears nothing else.
+    pub(super) fn ask_failed_again(&mut self, now: Instant) -> Vec<Effect<T>> {
+        let due = |peer: &mut Peer| peer.ask_again.take_if(|at| *at <= now).is_some();
+        let nodes: Vec<NodeId> =
+            self.peers.iter_mut().filter_map(|(node, peer)| due(peer).then(|| node.clone())).collect();
+        let again = |node: &NodeId| {
+            if self.is_member(node) { self.send_again(node) } else { self.recover(now, node) }
+        };
+        nodes.iter().flat_map(again).collect()
     }
 
     /// The members have the same log but other tables: each counts its own anew, off the write path.
@@ -210,7 +229,6 @@ impl<T> Writer<T> {
         if !is_sound {
             // Also without having been asked: a replica's own scrub found it.
             effects.extend(self.suspect(now, from, Why::Unsound));
-            effects.extend(self.probe());
         }
         let Office::Recounting { sound, .. } = &mut self.office else { return effects };
         sound.insert(from.clone(), is_sound);

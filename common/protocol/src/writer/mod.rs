@@ -108,6 +108,8 @@ struct Peer {
     strikes: u32,
     /// Not to be let in before.
     barred_until: Option<Instant>,
+    /// When it is asked again for what its store could not do.
+    ask_again: Option<Instant>,
     member_since: Option<Instant>,
 }
 
@@ -117,21 +119,21 @@ struct Suspicion {
     why: Why,
 }
 
-/// Why a member is suspected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a member is suspected, the graver the later: a graver reason takes the place of a lighter one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
     /// Its connection broke and it refuses another.
     Gone,
     /// It left a message unanswered, or its heart does not beat.
     Silent,
-    /// Under its name there is another store now.
-    OtherStore,
-    /// It has lost entries that it had acknowledged.
-    Behind,
     /// Its store can't write.
     Failing,
+    /// It has lost entries that it had acknowledged.
+    Behind,
     /// Its tables are not what its digest says.
     Unsound,
+    /// Under its name there is another store now.
+    OtherStore,
 }
 
 /// Where the writer stands on its way to, in and out of office.
@@ -301,6 +303,7 @@ impl<T> Writer<T> {
             }
             return effects;
         }
+        self.clear_suspicion(from, &[Why::OtherStore]);
         let mut effects = match said.reply {
             Reply::Standing(standing) => self.handle_standing(now, from, standing),
             Reply::Appended(appended) => self.handle_appended(now, from, store, appended),
@@ -334,6 +337,7 @@ impl<T> Writer<T> {
         let mut effects = self.tick_office(now);
         effects.extend(self.expire_callers(now));
         effects.extend(self.suspect_late_members(now));
+        effects.extend(self.ask_failed_again(now));
         effects.extend(self.review(now));
         effects.extend(self.tick_joining(now));
         effects
@@ -342,10 +346,9 @@ impl<T> Writer<T> {
     /// When [`Writer::tick`] wants to be called, if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        [self.office_deadline(), self.caller_deadline(), self.batch_deadline(), self.joining_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let failed = self.peers.values().filter_map(|peer| peer.ask_again).min();
+        let waits = [self.office_deadline(), self.batch_deadline(), self.joining_deadline(), failed];
+        waits.into_iter().chain([self.caller_deadline()]).flatten().min()
     }
 
     fn epoch(&self) -> Epoch {

@@ -30,10 +30,7 @@ impl<T> Writer<T> {
         match (&self.office, read) {
             (Office::Reading | Office::Checking { .. }, Err(why)) => self.step_down(now, why),
             (Office::Reading, Ok(Some(view))) => self.take_over(view),
-            (Office::Reading, Ok(None)) => {
-                self.office = Office::Surveying;
-                self.end_survey()
-            }
+            (Office::Reading, Ok(None)) => self.begin_survey(),
             (Office::Checking { next }, Ok(stored)) => {
                 let next = next.clone();
                 if stored.as_ref() == Some(&next) {
@@ -127,13 +124,32 @@ impl<T> Writer<T> {
             return self.recover(now, from);
         }
         self.clear_suspicion(from, &[Why::Gone, Why::Silent]);
-        match &self.office {
-            Office::Sealing { sealed, .. } if !sealed.contains_key(from) => {
-                vec![Effect::Send { to: from.clone(), message: ToReplica::Seal(view) }]
+        self.send_again(from)
+    }
+
+    /// Sends a member what it may have missed.
+    pub(super) fn send_again(&self, to: &NodeId) -> Vec<Effect<T>> {
+        let message = match (&self.office, &self.view) {
+            (Office::Sealing { sealed, .. }, Some(view)) if !sealed.contains_key(to) => {
+                ToReplica::Seal(view.clone())
             }
-            Office::Leading => self.send_batch_again(from),
-            _ => Vec::new(),
+            (Office::Recounting { sound, .. }, Some(view)) if !sound.contains_key(to) => {
+                ToReplica::Recount { epoch: view.epoch }
+            }
+            (Office::Leading, _) => return self.send_batch_again(to),
+            _ => return Vec::new(),
+        };
+        vec![Effect::Send { to: to.clone(), message }]
+    }
+
+    /// Every replica is asked how it stands now: what was heard before may have changed since.
+    fn begin_survey(&mut self) -> Vec<Effect<T>> {
+        self.office = Office::Surveying;
+        for peer in self.peers.values_mut() {
+            peer.standing = None;
         }
+        let connected = self.peers.iter().filter(|(_, peer)| peer.connected);
+        connected.map(|(to, _)| Effect::Send { to: to.clone(), message: ToReplica::Report }).collect()
     }
 
     /// With no view stored: once all configured replicas have reported, the newest view that one of them
@@ -209,8 +225,20 @@ impl<T> Writer<T> {
             return self.step_down(now, why);
         }
         sealed.insert(from.clone(), answer);
-        self.clear_suspicion(from, &[Why::Gone, Why::Silent]);
+        self.clear_suspicion(from, &[Why::Gone, Why::Silent, Why::Failing]);
         self.end_sealing(now)
+    }
+
+    /// The time for an answer is over: who owes one is asked again. Logs may have been levelled in part
+    /// by now, so that begins anew.
+    pub(super) fn seal_again(&mut self, now: Instant) -> Vec<Effect<T>> {
+        if matches!(self.office, Office::Fetching { .. } | Office::Levelling { .. }) {
+            self.office = Office::Sealing { sealed: BTreeMap::new(), since: now, first: Some(now) };
+        }
+        if !matches!(self.office, Office::Sealing { .. }) {
+            return Vec::new();
+        }
+        self.members().flat_map(|node| self.send_again(node)).collect()
     }
 
     fn end_sealing(&mut self, now: Instant) -> Vec<Effect<T>> {

@@ -54,9 +54,14 @@ pub(crate) struct Read {
 /// What a replica shows.
 #[derive(Clone, Debug)]
 pub(crate) enum Shown {
-    Book { version: Index, cost_cents: u64 },
+    Book {
+        version: Index,
+        cost_cents: u64,
+    },
     /// No such book, as of the replica's last entry.
-    Absence { version: Index },
+    Absence {
+        version: Index,
+    },
     NotHere,
 }
 
@@ -84,15 +89,18 @@ impl World {
         if self.clients.writing.get(&client).is_some_and(|writing| writing.under_way) {
             return;
         }
-        let Some(front) = self.any_front() else { return self.after(self.plan.think, Event::Submit { client }) };
+        let Some(front) = self.any_front() else {
+            return self.after(self.plan.think, Event::Submit { client });
+        };
         if !self.clients.writing.contains_key(&client) {
-            if self.healed && self.clients.last_word.is_some() {
+            let goes_on = self.plan.load_goes_on && !self.all_are_members();
+            if self.healed && self.clients.last_word.is_some() && !goes_on {
                 return;
             }
             self.clients.next_key += 1;
             let key = self.clients.next_key;
             if self.healed {
-                self.clients.last_word = Some(key);
+                self.clients.last_word.get_or_insert(key);
             }
             let book = self.any_book();
             self.clients.writing.insert(client, Writing { key, book, under_way: false });
@@ -143,8 +151,13 @@ impl World {
 
     /// The callers of a front end that died know nothing.
     pub(crate) fn front_died(&mut self, front: FrontId) {
-        let tickets: Vec<Ticket> =
-            self.clients.tickets.iter().filter(|(_, (_, of))| *of == front).map(|(ticket, _)| *ticket).collect();
+        let tickets: Vec<Ticket> = self
+            .clients
+            .tickets
+            .iter()
+            .filter(|(_, (_, of))| *of == front)
+            .map(|(ticket, _)| *ticket)
+            .collect();
         for ticket in tickets {
             let unknown = WriteFailure::Unknown("the connection broke".to_owned());
             self.complete(ticket, Err(unknown));
@@ -154,12 +167,12 @@ impl World {
 
     /// A client begins a read.
     pub(crate) fn ask(&mut self, client: usize) {
-        self.after(self.plan.think, Event::Ask { client });
-        let book = self.any_book();
-        let roll = self.random.next();
         if !self.plan.reads || self.healed {
             return;
         }
+        self.after(self.plan.think, Event::Ask { client });
+        let book = self.any_book();
+        let roll = self.random.next();
         let Some((id, front)) = self.fronts.iter().next() else { return };
         let Some(view) = &front.view else { return };
         let readable: Vec<_> =

@@ -149,6 +149,9 @@ impl World {
             if self.healed && self.is_well() {
                 return self.final_checks();
             }
+            if self.healed && self.is_beyond_help() {
+                return;
+            }
         }
         panic!("nothing happens any more: {}", self.what_is_missing());
     }
@@ -159,7 +162,9 @@ impl World {
             return self.at(until, event);
         }
         match event {
-            Event::ToNode { link, generation, run, message } => self.node_hears(link, generation, run, message),
+            Event::ToNode { link, generation, run, message } => {
+                self.node_hears(link, generation, run, message)
+            }
             Event::ToFront { link, generation, said } => self.front_hears(link, generation, said),
             Event::Connect { link } => self.connect(link),
             Event::StepDone { node, run } => self.step_done(node, run),
@@ -199,18 +204,30 @@ impl World {
         self.fronts.iter().find(|(_, front)| front.writer.is_leading()).map(|(id, _)| *id)
     }
 
+    pub(crate) fn all_are_members(&self) -> bool {
+        let is_member = |view: &View, node: &Node| view.has(&node.id, node.disk.store);
+        self.stored.as_ref().is_some_and(|view| self.nodes.iter().all(|node| is_member(view, node)))
+    }
+
+    /// The one file that the view names is gone: it was lost while its last answer, by which the others
+    /// were dropped, was on its way. Only an operator can say what is to be done then.
+    fn is_beyond_help(&self) -> bool {
+        let exists = |view: &View, node: &Node| view.has(&node.id, node.disk.store);
+        self.stored.as_ref().is_some_and(|view| !self.nodes.iter().any(|node| exists(view, node)))
+    }
+
     fn is_well(&self) -> bool {
         let Some(front) = self.leader().and_then(|id| self.fronts.get(&id)) else { return false };
+        if !self.all_are_members() {
+            return false;
+        }
         let Some(view) = &self.stored else { return false };
         let first = self.nodes[0].disk.standing();
-        view.members.len() == self.nodes.len()
-            && front.writer.view() == Some(view)
+        front.writer.view() == Some(view)
             && self.clients.last_word_done()
             && self.nodes.iter().all(|node| {
                 let standing = node.disk.standing();
-                view.has(&node.id, node.disk.store)
-                    && (standing.last, standing.chain, standing.digest)
-                        == (first.last, first.chain, first.digest)
+                (standing.last, standing.chain, standing.digest) == (first.last, first.chain, first.digest)
                     && standing.last == front.writer.commit_index()
             })
     }

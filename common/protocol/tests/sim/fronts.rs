@@ -9,6 +9,7 @@ use protocol::view::View;
 use protocol::writer::{Effect, Options, SwapResult, Writer};
 
 use crate::cluster::{Event, FrontId, World};
+use crate::faults::Day;
 use crate::network::LinkId;
 
 /// A client's attempt at a write.
@@ -34,7 +35,9 @@ impl World {
         let replicas: Vec<NodeId> = self.nodes.iter().map(|node| node.id.clone()).collect();
         let options =
             Options { write_timeout: Duration::from_millis(1000), patience: Duration::from_millis(3000) };
-        let name = NodeId::from("front");
+        let name =
+            if self.plan.day == Day::TwoWriters { format!("front-{id}") } else { "front-1".to_owned() };
+        let name = NodeId::from(name);
         let writer = Writer::new(ShardId(0), name, replicas, options, self.instant());
         let front = Front {
             writer,
