@@ -4,7 +4,7 @@
 //! The receiving side, and what is made of silence, is the front end's.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::call::Beat;
 use protocol::ids::NodeId;
@@ -48,12 +48,15 @@ impl Heart {
         let mut silent = false;
         loop {
             let frontend = frontend();
+            let began = Instant::now();
             match link::connect(frontend.as_str(), &self.secret, &self.me, link::HANDSHAKE_TIMEOUT).await {
                 Ok(connected) => {
                     tracing::info!(%frontend, "heartbeats reach the front end");
-                    backoff.reset();
                     silent = false;
                     self.beat_on(link::open(connected), &beat).await;
+                    if began.elapsed() >= link::STABLE {
+                        backoff.reset();
+                    }
                     tracing::warn!(%frontend, "the heartbeat connection to the front end broke");
                 }
                 Err(problem) if !silent => {

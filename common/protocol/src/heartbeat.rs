@@ -6,7 +6,7 @@
 //! - The process is gone. Then its kernel closes the connection, and that is news at once: no waiting.
 //! - The process or the way to it hangs: the connection is open, but nothing comes. One beat may be late
 //!   for a hundred harmless reasons, several in a row rarely are. So after a few missed beats the node is
-//!   merely suspect: no new reads go to it, but nothing is taken from it either, for it may go on.
+//!   merely suspect: no new reads go to it, and whoever counts on it, a shard's writer, may go on without.
 //! - We hung ourselves. Then all seem silent at once, and all are cleared by the beats that wait in the
 //!   sockets: a driver gives the monitor what has arrived before it lets it look at the clock.
 //!

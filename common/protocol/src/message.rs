@@ -116,7 +116,7 @@ pub enum Reply {
     Fetched {
         /// The epoch of the call.
         epoch: Epoch,
-        /// The entries, without gaps; fewer than were asked for if they are many.
+        /// The entries that were asked for, all of them and without gaps.
         entries: Vec<Entry>,
     },
     /// Its digest, counted anew.

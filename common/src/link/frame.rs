@@ -75,6 +75,7 @@ struct Outbox {
     buffer: Mutex<BytesMut>,
     filled: Notify,
     emptied: Notify,
+    cut: Notify,
     closed: AtomicBool,
 }
 
@@ -83,6 +84,12 @@ impl Outbox {
         self.closed.store(true, Ordering::Release);
         self.filled.notify_one();
         self.emptied.notify_waiters();
+    }
+
+    /// Closes without another byte, also while a write waits for a peer that does not read.
+    fn cut(&self) {
+        self.close();
+        self.cut.notify_one();
     }
 }
 
@@ -118,7 +125,7 @@ impl<Out: Serialize> LinkSender<Out> {
             buffer.truncate(start);
             drop(buffer);
             tracing::warn!(bytes = length, "the link is cut: its outbox is full or the message too long");
-            self.outbox.close();
+            self.outbox.cut();
             return Err(Closed);
         }
         let header = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
@@ -159,6 +166,11 @@ impl<Out: Serialize> LinkSender<Out> {
     /// Closes the link, once what is in the outbox has been written.
     pub fn close(&self) {
         self.outbox.close();
+    }
+
+    /// Cuts the link at once, whatever is in the outbox.
+    pub fn cut(&self) {
+        self.outbox.cut();
     }
 }
 
@@ -202,7 +214,11 @@ impl Flush {
                 self.outbox.filled.notified().await;
                 continue;
             }
-            if self.stream.write_all(&full).await.is_err() {
+            let written = tokio::select! {
+                written = self.stream.write_all(&full) => written.is_ok(),
+                () = self.outbox.cut.notified() => false,
+            };
+            if !written {
                 return;
             }
             full.clear();
@@ -234,6 +250,10 @@ impl<In: DeserializeOwned> LinkReceiver<In> {
                 return Ok(message);
             }
             self.buffer.reserve(READ_BYTES);
+            if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES * 4 {
+                // A large message came by: its memory is not kept for ever.
+                self.buffer = BytesMut::with_capacity(READ_BYTES);
+            }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(RecvError::Closed);
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use protocol::ids::NodeId;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,6 +17,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most bytes of a request's or an answer's head.
 const HEAD_BYTES_MAX: usize = 4096;
+/// After so long without a word the kernel asks the peer's kernel whether the connection stands …
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// … again and again at this pace …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// … and gives it up when so many questions stay unanswered.
+const KEEPALIVE_PROBES: u32 = 3;
 const PROTOCOL: &str = "bookends/1";
 
 /// A connection that has become a link.
@@ -86,7 +93,7 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
         _ => ConnectError::Io { address: address.to_owned(), source },
     };
     let mut stream = TcpStream::connect(address).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
+    prepare(&stream).map_err(failed)?;
     let request = format!(
         "GET /link HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
          Authorization: Bearer {}\r\nX-Node: {me}\r\n\r\n",
@@ -103,7 +110,10 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
                 drop(read.split_to(length));
                 break status;
             }
-            Ok(httparse::Status::Partial) => more(&mut stream, &mut read).await.map_err(failed)?,
+            Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => {
+                more(&mut stream, &mut read).await.map_err(failed)?;
+            }
+            Ok(httparse::Status::Partial) => return Err(failed(io::ErrorKind::InvalidData.into())),
             Err(problem) => return Err(failed(io::Error::new(io::ErrorKind::InvalidData, problem))),
         }
     };
@@ -119,7 +129,7 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
 /// # Errors
 /// If the connection fails, or says nothing in time.
 pub async fn accept(mut stream: TcpStream, secret: &Secret) -> io::Result<Option<Connected>> {
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     let mut read = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let request = timeout(HANDSHAKE_TIMEOUT, read_request(&mut stream, &mut read));
     let request = request.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -141,6 +151,17 @@ pub async fn accept(mut stream: TcpStream, secret: &Secret) -> io::Result<Option
         Request::Malformed => ("400 Bad Request", "bad-request", "this is no HTTP/1.1 request"),
     };
     refuse(stream, status, kind, detail).await.map(|()| None)
+}
+
+/// Small messages leave at once, and a peer whose machine is gone is noticed also while there is nothing
+/// to say to it.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+    Ok(())
 }
 
 enum Request {

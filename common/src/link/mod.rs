@@ -26,6 +26,10 @@ pub use serve::serve;
 
 use std::time::Duration;
 
+/// A link that has held for so long was a good one: when it breaks, the next attempt is made at once. One
+/// that breaks sooner may break again, and is given time.
+pub const STABLE: Duration = Duration::from_secs(1);
+
 /// Growing pauses between attempts to connect, with a spread that keeps many callers apart.
 #[derive(Debug)]
 pub struct Backoff {

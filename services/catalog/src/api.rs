@@ -26,7 +26,8 @@ const PAGE_ENTRIES_MAX: usize = 4096;
 const PAGE_BYTES_MAX: usize = 4 << 20;
 /// The size of a snapshot's parts.
 const PART_BYTES: usize = 256 << 10;
-/// How many pieces of work of one link may be under way; further ones wait in the socket.
+/// How many pieces of work of one link may be under way. Further reads are turned away, so that the link
+/// goes on to be read: it carries the appends as well.
 const JOBS_MAX: usize = 256;
 
 type Shards = Arc<BTreeMap<ShardId, Shard>>;
@@ -41,9 +42,6 @@ pub async fn serve_link(connected: Connected, shards: Shards, connections: Arc<A
     let mut jobs = JoinSet::new();
     jobs.spawn(flush.run());
     let problem = loop {
-        while jobs.len() > JOBS_MAX {
-            jobs.join_next().await;
-        }
         while jobs.try_join_next().is_some() {}
         match receiver.recv_many().await {
             Ok(calls) => dispatch(calls, &shards, &sender, &mut jobs),
@@ -72,6 +70,9 @@ fn dispatch(calls: Vec<CatalogCall>, shards: &Shards, replies: &Replies, jobs: &
                 if let Some(shard) = shards.get(&shard) {
                     shard.send(Input::Message { from: replies.clone(), message });
                 }
+            }
+            CatalogCall::Read { call, .. } if jobs.len() > JOBS_MAX => {
+                reply(replies, call, ReadReply::Failed(format!("{JOBS_MAX} reads are under way")));
             }
             CatalogCall::Read { call, shard, store, epoch, query } => {
                 let read = ReadCall { call, store, epoch, query };

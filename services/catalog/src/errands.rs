@@ -118,17 +118,9 @@ impl Errands {
                 () = shutdown.wait() => None,
             };
             let Some(errand) = errand else { return };
-            let input = match errand {
-                Errand::Pull { source, after } => {
-                    let page = self.pull(&config, &secret, &me, &mut peer, &source, after).await;
-                    self.or_failed(page.map(|page| Input::Pulled { source, page }), &mut peer)
-                }
-                Errand::Snapshot { source, at_least } => {
-                    let facts = self.snapshot(&config, &secret, &me, &mut peer, &source, at_least).await;
-                    let file = self.incoming.clone();
-                    self.or_failed(facts.map(|facts| Input::Snapshot { file, facts }), &mut peer)
-                }
-                Errand::Recount { epoch } => self.recount(epoch).await,
+            let input = tokio::select! {
+                input = self.carry_out(errand, &config, &secret, &me, &mut peer) => input,
+                () = shutdown.wait() => return,
             };
             let inputs = self.inputs.clone();
             // The thread may be busy with a large batch: its queue is waited for off the runtime.
@@ -136,6 +128,28 @@ impl Errands {
             if !matches!(handed_over, Ok(Ok(()))) {
                 return;
             }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        errand: Errand,
+        config: &Config,
+        secret: &Secret,
+        me: &NodeId,
+        peer: &mut Option<Peer>,
+    ) -> Input {
+        match errand {
+            Errand::Pull { source, after } => {
+                let page = self.pull(config, secret, me, peer, &source, after).await;
+                self.or_failed(page.map(|page| Input::Pulled { source, page }), peer)
+            }
+            Errand::Snapshot { source, at_least } => {
+                let facts = self.snapshot(config, secret, me, peer, &source, at_least).await;
+                let file = self.incoming.clone();
+                self.or_failed(facts.map(|facts| Input::Snapshot { file, facts }), peer)
+            }
+            Errand::Recount { epoch } => self.recount(epoch).await,
         }
     }
 
@@ -210,17 +224,11 @@ impl Errands {
         let readers = self.readers.clone();
         let recount = tokio::task::spawn_blocking(move || readers.recount()).await;
         let sound = match recount {
-            Ok(Ok(recount)) => recount.is_sound(),
-            Ok(Err(problem)) => {
-                tracing::error!(shard = %self.shard, problem = %with_causes(&problem), "the rows can't be counted");
-                false
-            }
-            Err(problem) => {
-                tracing::error!(shard = %self.shard, %problem, "the recount failed");
-                false
-            }
+            Ok(Ok(recount)) => Ok(recount.is_sound()),
+            Ok(Err(problem)) => Err(with_causes(&problem)),
+            Err(problem) => Err(problem.to_string()),
         };
-        tracing::info!(shard = %self.shard, sound, "the digest was counted anew");
+        tracing::info!(shard = %self.shard, ?sound, "the digest was counted anew");
         Input::Recounted { epoch, sound }
     }
 }

@@ -193,6 +193,15 @@ impl Node {
                 "listener"
             });
         }
+        let mut threads = threads;
+        for thread in &mut threads {
+            let ended = std::mem::replace(&mut thread.ended, tokio::sync::oneshot::channel().1);
+            parts.spawn(async move {
+                // However it ends, a node without it must not live on: nobody would notice.
+                drop(ended.await);
+                "thread of a shard"
+            });
+        }
         let mut result = Ok(());
         while let Some(ended) = parts.join_next().await {
             if !shutdown.is_on() && result.is_ok() {

@@ -18,6 +18,7 @@ use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat, SnapshotF
 use protocol::ids::{Epoch, Index, NodeId, ShardId, StoreId};
 use protocol::message::{Reply, Said, Standing, ToReplica};
 use protocol::replica::{Done, Effect, Note, Replica, Step, TAIL_ENTRIES};
+use tokio::sync::oneshot;
 
 use crate::errands::{Errand, Errands};
 use crate::store::{Readers, Store, StoreError};
@@ -58,8 +59,8 @@ pub enum Input {
     Recounted {
         /// The epoch of the call; `None` if nobody asked and the scrub found it.
         epoch: Option<Epoch>,
-        /// Whether the rows gave the digest.
-        sound: bool,
+        /// Whether the rows gave the digest; or why they could not be counted.
+        sound: Result<bool, String>,
     },
     /// The process ends.
     Stop,
@@ -128,6 +129,8 @@ impl Shard {
 pub struct ShardThread {
     inputs: SyncSender<Input>,
     handle: JoinHandle<()>,
+    /// Resolves when the thread ends, however it does.
+    pub ended: oneshot::Receiver<()>,
 }
 
 /// The thread panicked.
@@ -168,11 +171,17 @@ pub fn start(
     let (inputs, receiver) = sync_channel(INPUTS_MAX);
     let (errands, requests) = Errands::new(id, directory, readers.clone(), inputs.clone());
     let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, writer: None };
+    let (alive, ended) = oneshot::channel();
+    let run = move || {
+        // Dropped with the thread, also by a panic.
+        let _alive: oneshot::Sender<()> = alive;
+        driver.run(&receiver);
+    };
     let handle = std::thread::Builder::new()
         .name(format!("shard-{id}"))
-        .spawn(move || driver.run(&receiver))
+        .spawn(run)
         .map_err(StoreError::Thread)?;
-    let thread = ShardThread { inputs: inputs.clone(), handle };
+    let thread = ShardThread { inputs: inputs.clone(), handle, ended };
     Ok((Shard { id, readers, inputs, shared }, thread, errands))
 }
 
@@ -212,11 +221,16 @@ impl Driver {
                 .replica
                 .deadline()
                 .map_or(IDLE, |deadline| deadline.saturating_duration_since(Instant::now()));
-            let effects = match inputs.recv_timeout(patience) {
+            match inputs.recv_timeout(patience) {
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(input) => self.take(input),
-                Err(RecvTimeoutError::Timeout) => self.replica.tick(Instant::now()),
-            };
+                Ok(input) => {
+                    let effects = self.take(input);
+                    self.carry_out(effects);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Also after an input: under a load that leaves no pause, what is due is due all the same.
+            let effects = self.replica.tick(Instant::now());
             self.carry_out(effects);
             self.publish();
         }
@@ -226,7 +240,8 @@ impl Driver {
         let now = Instant::now();
         match input {
             Input::Message { from, message } => {
-                if !matches!(message, ToReplica::Report) || self.writer.is_none() {
+                let silent = self.writer.as_ref().is_none_or(LinkSender::is_closed);
+                if silent || !matches!(message, ToReplica::Report) {
                     self.writer = Some(from.clone());
                 }
                 let effects = self.replica.handle(now, message);
@@ -239,7 +254,11 @@ impl Driver {
             Input::Recounted { epoch, sound } => {
                 let epoch = epoch.unwrap_or(self.store.standing().promise);
                 let store = self.shared.store;
-                vec![Effect::Send(Said { store, reply: Reply::Recounted { epoch, sound } })]
+                let reply = match sound {
+                    Ok(sound) => Reply::Recounted { epoch, sound },
+                    Err(problem) => Reply::Failed { epoch, problem },
+                };
+                vec![Effect::Send(Said { store, reply })]
             }
             Input::Stop => Vec::new(),
         }
@@ -247,13 +266,20 @@ impl Driver {
 
     fn install(&mut self, file: &Path, facts: &SnapshotFacts) -> Vec<Effect> {
         let now = Instant::now();
-        let installed = self.store.install_snapshot(file, facts, Index(0));
+        // It was long on its way: what it was fetched for may be over.
+        let wanted = self.replica.wants_snapshot(facts.last);
+        let installed =
+            if wanted { self.store.install_snapshot(file, facts, Index(0)).map(|()| true) } else { Ok(false) };
         if let Err(problem) = std::fs::remove_file(file) {
             tracing::warn!(shard = %self.id, file = %file.display(), %problem, "a used snapshot stays behind");
         }
+        if matches!(installed, Ok(false)) {
+            tracing::info!(shard = %self.id, last_index = %facts.last, "a snapshot came too late to be wanted");
+            return self.replica.handle_pull_failed(now);
+        }
         let standing = self.store.standing();
         let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
-        match installed.and_then(|()| self.store.tail(tail_from)) {
+        match installed.and_then(|_| self.store.tail(tail_from)) {
             Ok(tail) => {
                 tracing::info!(shard = %self.id, last_index = %standing.last, digest = %standing.digest, "a snapshot is installed");
                 self.replica.snapshot_installed(now, standing, tail)
@@ -330,9 +356,12 @@ impl Driver {
         })
     }
 
-    fn ask(&self, errand: Errand) {
-        if self.errands.blocking_send(errand).is_err() {
-            tracing::debug!(shard = %self.id, "no more errands: the process ends");
+    /// Asks for an errand. The queue is never waited for: what waits there may be waiting for this thread.
+    fn ask(&mut self, errand: Errand) {
+        if let Err(problem) = self.errands.try_send(errand) {
+            tracing::warn!(shard = %self.id, %problem, "an errand has to wait");
+            // It is asked for again in a moment.
+            drop(self.replica.handle_pull_failed(Instant::now()));
         }
     }
 

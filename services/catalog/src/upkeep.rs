@@ -48,7 +48,7 @@ async fn scrub(shard: &Shard) {
         }
         Ok(Ok(recount)) => {
             tracing::error!(shard = %shard.id, index = %recount.index, kept = %recount.kept, counted = %recount.counted, "scrub: the rows are not as their digest says");
-            shard.send(Input::Recounted { epoch: None, sound: false });
+            shard.send(Input::Recounted { epoch: None, sound: Ok(false) });
         }
         Ok(Err(problem)) => {
             tracing::error!(shard = %shard.id, problem = %with_causes(&problem), "scrub: the rows can't be read");

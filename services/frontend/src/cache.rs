@@ -58,7 +58,9 @@ impl Entry {
 /// The cache of a front end.
 #[derive(Debug)]
 pub struct Cache {
-    map: Map<CacheKey, Entry>,
+    map: Map<(u64, CacheKey), Entry>,
+    /// Part of every key: a higher one leaves all entries behind at once, in no time.
+    generation: AtomicU64,
     enabled: bool,
     fills: Mutex<Fills>,
     hits: AtomicU64,
@@ -108,6 +110,7 @@ impl Cache {
             .build();
         Self {
             map,
+            generation: AtomicU64::new(0),
             enabled: config.enabled,
             fills: Mutex::default(),
             hits: AtomicU64::new(0),
@@ -119,7 +122,7 @@ impl Cache {
     /// The answer about a book, if it is here: one look into the map.
     #[must_use]
     pub fn book(&self, id: BookId) -> Option<Arc<BookAnswer>> {
-        match self.map.get(&CacheKey::Book(id)) {
+        match self.map.get(&self.at(CacheKey::Book(id))) {
             Some(Entry::Book(answer)) => {
                 self.hits.fetch_add(1, Ordering::Relaxed);
                 Some(answer)
@@ -134,7 +137,7 @@ impl Cache {
         if let Query::Book(id) = query {
             return self.book(*id).map(Cached::Book);
         }
-        let found = match (self.map.get(&key_of(query)?)?, query) {
+        let found = match (self.map.get(&self.at(key_of(query)?))?, query) {
             (Entry::Pages(pages), Query::Page(page)) => pages.get(page).cloned(),
             (Entry::Topics(topics), Query::Topics) => Some(topics),
             _ => None,
@@ -170,7 +173,7 @@ impl Cache {
         match touched {
             Touched::Keys(keys) => {
                 for key in keys {
-                    self.map.invalidate(key);
+                    self.map.invalidate(&self.at(key.clone()));
                 }
                 self.invalidations.fetch_add(keys.len() as u64, Ordering::Relaxed);
             }
@@ -195,16 +198,20 @@ impl Cache {
         let key = CacheKey::Book(id);
         let mut fills = self.fills.lock();
         fills.table.invalidate(&Touched::Keys(vec![key.clone()]));
-        self.map.remove(&key).is_some()
+        self.map.remove(&self.at(key)).is_some()
     }
 
-    /// One by one: the map's own "all" goes by time stamps, and an entry of this very instant might
-    /// outlive it.
+    fn at(&self, key: CacheKey) -> (u64, CacheKey) {
+        (self.generation.load(Ordering::Acquire), key)
+    }
+
+    /// Called with the fills locked, like all that stores: nothing is stored under the old generation
+    /// after this. The map's own "all" gives back the memory in its own time; it goes by time stamps,
+    /// so an entry of this very instant might outlive it.
     fn drop_all(&self) {
-        for (key, _) in &self.map {
-            self.map.invalidate(key.as_ref());
-            self.invalidations.fetch_add(1, Ordering::Relaxed);
-        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.invalidations.fetch_add(self.map.entry_count(), Ordering::Relaxed);
+        self.map.invalidate_all();
     }
 
     /// How it does.
@@ -223,7 +230,7 @@ impl Cache {
     }
 
     fn store(&self, query: &Query, answer: &Cached) {
-        let Some(key) = key_of(query) else { return };
+        let Some(key) = key_of(query).map(|key| self.at(key)) else { return };
         let entry = match (answer, query) {
             (Cached::Book(answer), _) => Entry::Book(answer.clone()),
             (Cached::Rendered(page), Query::Page(query)) => {

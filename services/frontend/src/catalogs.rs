@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use common::config::Config;
@@ -96,35 +96,64 @@ impl Catalogs {
         let (Some(link), Some(known)) = (self.0.nodes.get(node), config.catalog(node)) else { return };
         let shards = config.shards_of(node);
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut told_lost = false;
+        let mut told = Told::Nothing;
         loop {
+            let began = Instant::now();
             let address = runfile::resolve(config, node, "listen", &known.listen);
             match link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await {
                 Ok(connected) => {
                     tracing::info!(%node, %address, "connected");
-                    told_lost = false;
-                    backoff.reset();
+                    told = Told::Nothing;
                     let opened = link::open(connected);
                     link.serve(opened, node, &shards, writers, &self.0.changes).await;
                     tracing::warn!(%node, "the connection broke");
-                    // Once at once: a node that was restarted is not "gone".
-                    continue;
+                    if began.elapsed() >= link::STABLE {
+                        // Once at once: a node that was restarted is not "gone".
+                        backoff.reset();
+                        continue;
+                    }
                 }
-                Err(problem) if !told_lost => {
-                    tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
-                    if !matches!(problem, ConnectError::TimedOut { .. }) {
-                        told_lost = true;
+                Err(problem) => {
+                    let news = Told::of(&problem);
+                    if news > told {
+                        told = news;
+                        tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
                         for shard in &shards {
-                            writers.tell(*shard, ShardEvent::Lost(node.clone())).await;
+                            writers.tell(*shard, news.event(node)).await;
                         }
                     }
                 }
-                Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause(link::spread())) => {}
                 () = link.poke.notified() => {}
             }
+        }
+    }
+}
+
+/// What the writers have been told of a node that is not reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    /// It takes connections, but says nothing.
+    Silent,
+    /// It takes none.
+    Lost,
+}
+
+impl Told {
+    fn of(problem: &ConnectError) -> Self {
+        match problem {
+            ConnectError::TimedOut { .. } => Self::Silent,
+            ConnectError::Refused { .. } | ConnectError::Rejected { .. } | ConnectError::Io { .. } => Self::Lost,
+        }
+    }
+
+    fn event(self, node: &NodeId) -> ShardEvent {
+        match self {
+            Self::Nothing | Self::Silent => ShardEvent::Silent(node.clone()),
+            Self::Lost => ShardEvent::Lost(node.clone()),
         }
     }
 }

@@ -17,6 +17,9 @@ const SALES_KEPT: usize = 16 * 1024;
 /// How many commits are kept at hand: each may be of a single write.
 const COMMITS_KEPT: usize = 16 * 1024;
 
+/// How many sales a feed has at the most, but for a single commit's: a frame has its limits.
+const FEED_SALES: usize = 1024;
+
 /// The recent sales of all shards. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feeds(Arc<BTreeMap<ShardId, Mutex<Recent>>>);
@@ -60,7 +63,7 @@ impl Feeds {
         }
     }
 
-    /// All that was committed after an index, if it is at hand from there on.
+    /// What was committed after an index, up to a bounded number of sales, if it is at hand from there on.
     #[must_use]
     pub fn after(&self, shard: ShardId, after: Index) -> Option<Feed> {
         let recent = self.0.get(&shard)?.lock();
@@ -68,9 +71,16 @@ impl Feeds {
         if recent.commits.get(start)?.after != after {
             return None;
         }
-        let last = recent.commits.back()?;
-        let sales = recent.commits.iter().skip(start).flat_map(|commit| commit.sales.iter().cloned());
-        Some(Feed { shard, after, upto: last.index, chain: Some(last.chain), sales: sales.collect() })
+        let mut feed = Feed { shard, after, upto: after, chain: None, sales: Vec::new() };
+        for commit in recent.commits.iter().skip(start) {
+            feed.sales.extend(commit.sales.iter().cloned());
+            feed.upto = commit.index;
+            feed.chain = Some(commit.chain);
+            if feed.sales.len() >= FEED_SALES {
+                break;
+            }
+        }
+        Some(feed)
     }
 }
 

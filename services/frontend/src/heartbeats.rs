@@ -142,6 +142,10 @@ impl Heartbeats {
                 () = self.0.moved.notified() => {}
                 () = shutdown.wait() => return,
             }
+            if Instant::now() > deadline + self.0.config.heartbeat.interval {
+                // This process has hung itself: what has arrived meanwhile is heard before anyone is judged.
+                tokio::time::sleep(self.0.config.heartbeat.interval).await;
+            }
             let changes = self.0.monitor.lock().tick(Instant::now());
             self.spread(changes).await;
         }

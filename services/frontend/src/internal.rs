@@ -9,7 +9,8 @@ use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
 use protocol::call::{Content, Feed, InternalCall, InternalReply, Query, WriteFailure};
 use protocol::ids::{Chain, Index, ShardId};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::app::{App, Failure};
 use crate::writers::{ShardEvent, Ticket};
@@ -25,11 +26,12 @@ pub async fn serve_link(connected: Connected, app: App) {
     tracing::info!(%peer, "an order node is connected");
     let Opened { sender, mut receiver, flush } = link::open(connected);
     let mut tasks = JoinSet::new();
+    let mut followers = BTreeMap::new();
     tasks.spawn(flush.run());
     let problem = loop {
         while tasks.try_join_next().is_some() {}
         match receiver.recv_many().await {
-            Ok(calls) => dispatch(calls, &app, &sender, &mut tasks).await,
+            Ok(calls) => dispatch(calls, &app, &sender, &mut tasks, &mut followers).await,
             Err(problem) => break problem,
         }
     };
@@ -39,7 +41,13 @@ pub async fn serve_link(connected: Connected, app: App) {
     tracing::warn!(%peer, "an order node's connection closed");
 }
 
-async fn dispatch(calls: Vec<InternalCall>, app: &App, replies: &Replies, tasks: &mut JoinSet<()>) {
+async fn dispatch(
+    calls: Vec<InternalCall>,
+    app: &App,
+    replies: &Replies,
+    tasks: &mut JoinSet<()>,
+    followers: &mut BTreeMap<ShardId, AbortHandle>,
+) {
     let mut writes: BTreeMap<ShardId, Vec<_>> = BTreeMap::new();
     for call in calls {
         match call {
@@ -54,7 +62,11 @@ async fn dispatch(calls: Vec<InternalCall>, app: &App, replies: &Replies, tasks:
             }
             InternalCall::Follow { shard, after, chain } => {
                 let (app, replies) = (app.clone(), replies.clone());
-                tasks.spawn(async move { follow(app, replies, shard, (after, chain)).await });
+                let follower = tasks.spawn(follow(app, replies, shard, (after, chain)));
+                // Whoever follows anew no longer wants what it followed before.
+                if let Some(earlier) = followers.insert(shard, follower) {
+                    earlier.abort();
+                }
             }
             InternalCall::CommitIndex { call, shard } => {
                 let state = app.parts().shards.get(shard);
@@ -95,6 +107,7 @@ async fn follow(app: App, replies: Replies, shard: ShardId, (mut after, chain): 
             Err(problem) => {
                 // The read has waited for as long as reads wait; a follower is more patient.
                 tracing::warn!(%shard, ?problem, "a follower has to wait");
+                sleep(app.config().timeouts.read).await;
                 continue;
             }
         };
@@ -116,7 +129,10 @@ async fn is_same_history(app: &App, shard: ShardId, at: Index, chain: Chain) -> 
         match app.read(shard, Query::ChainAt(at)).await {
             Ok((Content::ChainAt(found), _)) => return found == Some(chain),
             Ok(_) => return false,
-            Err(problem) => tracing::warn!(%shard, ?problem, "a follower has to wait"),
+            Err(problem) => {
+                tracing::warn!(%shard, ?problem, "a follower has to wait");
+                sleep(app.config().timeouts.read).await;
+            }
         }
     }
 }

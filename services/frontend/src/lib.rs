@@ -45,8 +45,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::config::{Address, Config};
+use common::exit::with_causes;
 use common::secret::{self, Secret, SecretError};
-use common::shutdown::Shutdown;
+use common::shutdown::{self, Shutdown};
 use common::{link, runfile};
 use protocol::ids::{NodeId, ShardId};
 use tokio::net::TcpListener;
@@ -73,6 +74,12 @@ pub enum FrontendError {
     Unknown {
         /// The id asked for.
         id: NodeId,
+        /// The configuration.
+        path: PathBuf,
+    },
+    /// The configuration has more front ends than this version can run.
+    #[error("{}: several front ends can't share a store yet: keep one [[frontend]]", path.display())]
+    Several {
         /// The configuration.
         path: PathBuf,
     },
@@ -127,7 +134,7 @@ impl FrontendError {
     /// Whether it is for whoever wrote the configuration or called the program to mend.
     #[must_use]
     pub fn is_wrong_use(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Seed(_))
+        matches!(self, Self::Unknown { .. } | Self::Several { .. } | Self::Seed(_))
     }
 }
 
@@ -154,6 +161,10 @@ impl Frontend {
         let config = Arc::new(config);
         let unknown = || FrontendError::Unknown { id: id.clone(), path: config.path.clone() };
         let node = config.frontend(&id).ok_or_else(unknown)?.clone();
+        if config.frontends.len() > 1 {
+            // Each would keep views and a cache of its own, and they would take the shards from each other.
+            return Err(FrontendError::Several { path: config.path.clone() });
+        }
         let folder = config.node_dir(&id);
         let file_error = |source| FrontendError::File { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(file_error)?;
@@ -162,7 +173,14 @@ impl Frontend {
         let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir)?);
         let admin_token = secret::admin_token(&config.cluster.data_dir)?;
         let view_store = ViewStore::new(&folder);
-        let seed = if any_view(&config, &view_store).await? { Seed::new() } else { seed::read(&config)? };
+        // Also a store that has a view may have stopped before its first books were loaded.
+        let seed = match seed::read(&config) {
+            Err(problem) if any_view(&config, &view_store).await? => {
+                tracing::warn!(problem = %with_causes(&problem), "the first books can't be read; a store that has begun needs none");
+                Seed::new()
+            }
+            read => read?,
+        };
         let public = bind(&id, "public", &node.public).await?;
         let internal = bind(&id, "internal", &node.internal).await?;
         let heartbeat = bind(&id, "heartbeat", &node.heartbeat).await?;
@@ -202,10 +220,12 @@ impl Frontend {
         let Self { app, secret, view_store, events, seed, public, internal, heartbeat, _lock } = self;
         write_addresses(&app, &public, &internal, &heartbeat)?;
         let mut parts: JoinSet<&'static str> = JoinSet::new();
+        // What is under way is served through these as well, so they end after it.
+        let (ending, when_ending) = shutdown::channel();
         run_writers(&app, view_store, events, &mut parts);
         keep_links(&app, &secret, &mut parts);
         {
-            let (secret, shutdown, app) = (secret.clone(), shutdown.clone(), app.clone());
+            let (secret, shutdown, app) = (secret.clone(), when_ending.clone(), app.clone());
             parts.spawn(async move {
                 let handle = move |connected| internal::serve_link(connected, app.clone());
                 link::serve(internal, secret, shutdown, handle).await;
@@ -213,7 +233,7 @@ impl Frontend {
             });
         }
         {
-            let (shutdown, hearts) = (shutdown.clone(), app.parts().heartbeats.clone());
+            let (shutdown, hearts) = (when_ending.clone(), app.parts().heartbeats.clone());
             parts.spawn(async move {
                 let handle = move |connected| hearts.clone().serve_link(connected);
                 link::serve(heartbeat, secret, shutdown, handle).await;
@@ -221,7 +241,7 @@ impl Frontend {
             });
         }
         {
-            let (shutdown, hearts) = (shutdown.clone(), app.parts().heartbeats.clone());
+            let (shutdown, hearts) = (when_ending.clone(), app.parts().heartbeats.clone());
             parts.spawn(async move {
                 hearts.watch(shutdown).await;
                 "watch over heartbeats"
@@ -243,6 +263,7 @@ impl Frontend {
             // What is under way drains; the writers stop only when this returns.
             serving.await;
         }
+        ending.fire();
         Ok(())
     }
 }

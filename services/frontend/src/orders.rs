@@ -87,9 +87,10 @@ impl Orders {
         make: impl Fn(CallId) -> OrderCall,
         is_final: impl Fn(&OrderReply) -> bool,
     ) -> Called {
+        let mut sent = false;
         let mut changes = self.0.changes.subscribe();
-        let mut failure: Called =
-            Err(NoAnswer { sent: false, why: "no order node is connected".to_owned() });
+        let mut why = "no order node is connected".to_owned();
+        let mut answer = None;
         let mut failures = 0;
         let mut last = None;
         while Instant::now() < deadline {
@@ -102,9 +103,18 @@ impl Orders {
             let left = deadline.saturating_duration_since(Instant::now());
             match timeout(patience.min(left), waiting).await {
                 Ok(Some(reply)) if is_final(&reply) => return Ok((reply, node)),
-                Ok(Some(reply)) => failure = Ok((reply, node.clone())),
-                Ok(None) => failure = no_answer(format!("the connection to {node} broke")),
-                Err(_) => failure = no_answer(format!("{node} did not answer in time")),
+                Ok(Some(reply)) => {
+                    sent |= leaves_doubt(&reply);
+                    answer = Some((reply, node.clone()));
+                }
+                Ok(None) => {
+                    sent = true;
+                    why = format!("the connection to {node} broke");
+                }
+                Err(_) => {
+                    sent = true;
+                    why = format!("{node} did not answer in time");
+                }
             }
             last = Some(node);
             failures += 1;
@@ -115,7 +125,11 @@ impl Orders {
                 timeout_until(pause, changes.changed()).await;
             }
         }
-        failure
+        match answer {
+            // A later "not done" speaks of its own attempt only: an earlier one may have been heard.
+            Some((reply, node)) if !sent || leaves_doubt(&reply) => Ok((reply, node)),
+            Some(_) | None => Err(NoAnswer { sent, why }),
+        }
     }
 
     fn next(
@@ -137,15 +151,18 @@ impl Orders {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
         let mut told = false;
         loop {
+            let began = Instant::now();
             let address = runfile::resolve(config, node, "listen", &known.listen);
             match link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await {
                 Ok(connected) => {
                     tracing::info!(%node, %address, "connected");
                     told = false;
-                    backoff.reset();
                     link.serve(link::open(connected), &self.0.changes).await;
                     tracing::warn!(%node, "the connection broke");
-                    continue;
+                    if began.elapsed() >= link::STABLE {
+                        backoff.reset();
+                        continue;
+                    }
                 }
                 Err(problem) if !told => {
                     tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
@@ -191,8 +208,9 @@ impl OrderLink {
     }
 }
 
-fn no_answer(why: String) -> Called {
-    Err(NoAnswer { sent: true, why })
+/// Whether a write may have been done for all that this says.
+fn leaves_doubt(reply: &OrderReply) -> bool {
+    matches!(reply, OrderReply::Bought { result: Err(WriteFailure::Unknown(_)), .. })
 }
 
 fn call_of(reply: &OrderReply) -> CallId {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use protocol::call::{Answer, Content, PageQuery, Query, ReadReply, TopicCount};
 use protocol::catalogue::Book;
 use protocol::ids::{BookId, Epoch, NodeId, ShardId};
@@ -91,8 +92,9 @@ impl App {
 
     async fn cached(&self, query: Query, freshness: Freshness) -> Result<Served<Cached>, Failure> {
         let cache = &self.parts().cache;
+        let deadline = self.read_deadline();
         if freshness == Freshness::PastCache {
-            let answer = self.fetch(&query).await?;
+            let answer = self.fetch(&query, deadline).await?;
             return Ok(Served { answer, cache: CacheUse::Bypass });
         }
         loop {
@@ -101,49 +103,61 @@ impl App {
             }
             match cache.miss(&query) {
                 None => {
-                    let answer = self.fetch(&query).await?;
+                    let answer = self.fetch(&query, deadline).await?;
                     return Ok(Served { answer, cache: CacheUse::Miss { stored: false, collapsed: false } });
                 }
                 Some(Miss::Lead(flight)) => {
-                    let filled = flight.fill(self.fetch(&query).await?);
+                    let filled = flight.fill(self.fetch(&query, deadline).await?);
                     let cache = CacheUse::Miss { stored: filled.stored, collapsed: false };
                     return Ok(Served { answer: filled.answer, cache });
                 }
                 Some(Miss::Join(joined)) => {
-                    // If it comes to nothing, its failure was another's: look again.
-                    if let Ok(filled) = joined.await {
-                        let cache = CacheUse::Miss { stored: filled.stored, collapsed: true };
-                        return Ok(Served { answer: filled.answer, cache });
+                    // If it comes to nothing, its failure was another's: look again, while there is time.
+                    match timeout_at(deadline.into(), joined).await {
+                        Ok(Ok(filled)) => {
+                            let cache = CacheUse::Miss { stored: filled.stored, collapsed: true };
+                            return Ok(Served { answer: filled.answer, cache });
+                        }
+                        Ok(Err(_)) if Instant::now() < deadline => {}
+                        Ok(Err(_)) | Err(_) => {
+                            let detail = "no replica has answered in time".to_owned();
+                            return Err(Failure::Unavailable { detail });
+                        }
                     }
                 }
             }
         }
     }
 
-    async fn fetch(&self, query: &Query) -> Result<Cached, Failure> {
+    /// Until when a read that begins now may take.
+    fn read_deadline(&self) -> Instant {
+        Instant::now() + self.config().timeouts.read * PATIENCE_TIMEOUTS
+    }
+
+    async fn fetch(&self, query: &Query, deadline: Instant) -> Result<Cached, Failure> {
         match query {
             Query::Book(id) => {
                 let shard = ShardId::of_book(*id, self.config().shards.count.get());
-                let (content, node) = self.read(shard, query.clone()).await?;
+                let (content, node) = self.read_until(deadline, shard, query.clone()).await?;
                 match content {
                     Content::Book(book) => Ok(Cached::Book(Arc::new(BookAnswer::new(book, &node)))),
                     _ => Err(Failure::unexpected(query)),
                 }
             }
-            Query::Page(page) => self.fetch_page(page).await.map(Cached::Rendered),
-            Query::Topics => self.fetch_topics().await.map(Cached::Rendered),
+            Query::Page(page) => self.fetch_page(page, deadline).await.map(Cached::Rendered),
+            Query::Topics => self.fetch_topics(deadline).await.map(Cached::Rendered),
             Query::Sales { .. } | Query::ChainAt(_) => Err(Failure::unexpected(query)),
         }
     }
 
     /// A page over all shards: each gives its first books behind the token, and the lowest ids of all
     /// are the page.
-    async fn fetch_page(&self, page: &PageQuery) -> Result<Rendered, Failure> {
+    async fn fetch_page(&self, page: &PageQuery, deadline: Instant) -> Result<Rendered, Failure> {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let mut all: Vec<Book> = Vec::new();
         let mut any_more = false;
         let mut served_by = self.id().clone();
-        for (content, node) in self.read_all_shards(&Query::Page(page.clone())).await? {
+        for (content, node) in self.read_all_shards(&Query::Page(page.clone()), deadline).await? {
             let Content::Page { books, more } = content else {
                 return Err(Failure::unexpected(&Query::Page(page.clone())));
             };
@@ -157,10 +171,10 @@ impl App {
         Ok(Rendered::page(all, any_more, &served_by))
     }
 
-    async fn fetch_topics(&self) -> Result<Rendered, Failure> {
+    async fn fetch_topics(&self, deadline: Instant) -> Result<Rendered, Failure> {
         let mut all = BTreeMap::new();
         let mut served_by = self.id().clone();
-        for (content, node) in self.read_all_shards(&Query::Topics).await? {
+        for (content, node) in self.read_all_shards(&Query::Topics, deadline).await? {
             let Content::Topics(topics) = content else { return Err(Failure::unexpected(&Query::Topics)) };
             for topic in topics {
                 let more = topic.books;
@@ -172,9 +186,10 @@ impl App {
         Ok(Rendered::topics(all.into_values().collect(), &served_by))
     }
 
-    async fn read_all_shards(&self, query: &Query) -> Result<Vec<(Content, NodeId)>, Failure> {
+    async fn read_all_shards(&self, query: &Query, deadline: Instant) -> Result<Vec<(Content, NodeId)>, Failure> {
         let shards: Vec<ShardId> = self.config().shard_ids().collect();
-        futures_util::future::try_join_all(shards.into_iter().map(|shard| self.read(shard, query.clone()))).await
+        let reads = shards.into_iter().map(|shard| self.read_until(deadline, shard, query.clone()));
+        try_join_all(reads).await
     }
 
     /// Reads from a member of a shard's view, and holds the answer back until it may be shown.
@@ -182,9 +197,17 @@ impl App {
     /// # Errors
     /// If nobody who may be asked answers in time.
     pub async fn read(&self, shard: ShardId, query: Query) -> Result<(Content, NodeId), Failure> {
+        self.read_until(self.read_deadline(), shard, query).await
+    }
+
+    async fn read_until(
+        &self,
+        deadline: Instant,
+        shard: ShardId,
+        query: Query,
+    ) -> Result<(Content, NodeId), Failure> {
         let unavailable = |why: &str| Failure::Unavailable { detail: format!("shard {shard} can't be read: {why}") };
         let Some(state) = self.parts().shards.get(shard) else { return Err(unavailable("there is none")) };
-        let deadline = Instant::now() + self.config().timeouts.read * PATIENCE_TIMEOUTS;
         // Listened to from before the first attempt, so that no change is missed in between.
         let mut news = News { views: state.views(), links: self.parts().catalogs.changes() };
         let mut why = "no replica has answered".to_owned();

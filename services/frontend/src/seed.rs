@@ -1,21 +1,22 @@
 //! The books of a fresh store: `catalogue.csv` beside the configuration.
 //!
-//! The file is read and checked before anything is listened on, if this front end has never had a view:
-//! a bad line refuses the whole file. Once a shard's writer is in office and its log is empty, its part
+//! The file is read and checked before anything is listened on. On a first start a bad line refuses the
+//! whole file; a store that has begun does not need it any more. Once a shard's writer is in office and its log is empty, its part
 //! of the file is loaded as one command, so that it is there as a whole or not at all.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use common::api;
 use common::config::Config;
+use futures_util::future::join_all;
 use protocol::call::WriteFailure;
 use protocol::catalogue::NewBook;
 use protocol::command::{Action, Command, CommandKey, Outcome, Scope};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{BookId, Index, ShardId};
 
+use crate::api::bulk::read_csv;
 use crate::app::App;
 use crate::writes::now;
 
@@ -79,20 +80,11 @@ pub fn read(config: &Config) -> Result<Seed, SeedError> {
 }
 
 fn parse(path: &Path, text: &[u8], shards: u32) -> Result<Seed, SeedError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+    let wrong = |line: u64, reason: String| SeedError::Line { path: path.to_owned(), line, reason };
     let mut seed = Seed::new();
     let mut lines: BTreeMap<BookId, u64> = BTreeMap::new();
-    let wrong = |line: u64, reason: String| SeedError::Line { path: path.to_owned(), line, reason };
-    let headers = reader.headers().map_err(|problem| wrong(1, problem.to_string()))?.clone();
-    for record in reader.records() {
-        let record = record.map_err(|problem| {
-            let line = problem.position().map_or(0, csv::Position::line);
-            wrong(line, problem.to_string())
-        })?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let book: api::NewBook =
-            record.deserialize(Some(&headers)).map_err(|problem| wrong(line, problem.to_string()))?;
-        let book = NewBook::try_from(book).map_err(|problem| wrong(line, problem.to_string()))?;
+    for (line, book) in read_csv(text).map_err(|problem| wrong(1, problem.to_string()))? {
+        let book = book.map_err(|reason| wrong(line, reason))?;
         let id = book.id.ok_or_else(|| wrong(line, "`id` is missing".to_owned()))?;
         if let Some(other) = lines.insert(id, line) {
             return Err(wrong(line, format!("`id` {id} is that of line {other} already")));
@@ -104,15 +96,20 @@ fn parse(path: &Path, text: &[u8], shards: u32) -> Result<Seed, SeedError> {
 
 /// Loads each shard's part, once its writer is in office, if its log is empty.
 pub async fn load(app: App, mut seed: Seed) {
-    for shard in app.config().shard_ids() {
+    let shards = app.config().shard_ids().map(|shard| {
         let books = seed.remove(&shard).unwrap_or_default();
-        let Some(state) = app.parts().shards.get(shard) else { continue };
-        state.leading().await;
-        if state.commit_index() == Index(0) && !books.is_empty() {
-            load_shard(&app, shard, books).await;
-        }
-        state.set_seeded();
+        load_if_empty(&app, shard, books)
+    });
+    join_all(shards.collect::<Vec<_>>()).await;
+}
+
+async fn load_if_empty(app: &App, shard: ShardId, books: Vec<NewBook>) {
+    let Some(state) = app.parts().shards.get(shard) else { return };
+    state.leading().await;
+    if state.commit_index() == Index(0) && !books.is_empty() {
+        load_shard(app, shard, books).await;
     }
+    state.set_seeded();
 }
 
 async fn load_shard(app: &App, shard: ShardId, books: Vec<NewBook>) {
@@ -151,7 +148,7 @@ mod tests {
         for (lines, place) in [
             ("1,T,x,100,5\n2,U,x,-1,5\n", "catalogue.csv:3:"),
             ("1,T,x,100,5\n1,U,x,1,5\n", "catalogue.csv:3: `id` 1 is that of line 2 already"),
-            ("1,,x,100,5\n", "catalogue.csv:2: `title` must not be empty"),
+            ("1,,x,100,5\n", "catalogue.csv:2: `title` is missing"),
             (",T,x,100,5\n", "catalogue.csv:2: `id` is missing"),
             ("1,T,x,100\n", "catalogue.csv:2:"),
             ("0,T,x,100,5\n", "catalogue.csv:2:"),

@@ -151,3 +151,6 @@ impl Server {
         self.tasks.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

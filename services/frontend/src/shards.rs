@@ -186,6 +186,17 @@ impl ShardState {
         (!*self.seeded.borrow()).then(|| "its first books".to_owned())
     }
 
+    /// The members of the view, if the heart of none of them beats: then nothing can be read or written,
+    /// and no other replica may take their place.
+    #[must_use]
+    pub fn silent_members(&self) -> Option<String> {
+        let view = self.view()?;
+        let reading = self.reading.lock();
+        let all_silent = view.members.iter().all(|member| reading.silent.contains(&member.node));
+        let names = || view.members.iter().map(|member| member.node.as_str()).collect::<Vec<_>>();
+        all_silent.then(|| names().join(" or "))
+    }
+
     /// Waits until writes are taken.
     pub async fn leading(&self) {
         drop(self.waits_for.subscribe().wait_for(Option::is_none).await);

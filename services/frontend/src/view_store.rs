@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::exit::with_causes;
 use parking_lot::Mutex;
@@ -48,13 +49,16 @@ struct Files {
     folder: PathBuf,
     /// One swap at a time: it reads and then writes.
     swapping: Mutex<()>,
+    /// A view was renamed into its place, and the folder's sync has failed: what is read there may be
+    /// gone after a power loss.
+    unsynced: AtomicBool,
 }
 
 impl ViewStore {
     /// The views in a folder that this process has locked.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self(Arc::new(Files { folder: folder.to_owned(), swapping: Mutex::new(()) }))
+        Self(Arc::new(Files { folder: folder.to_owned(), swapping: Mutex::new(()), unsynced: AtomicBool::new(false) }))
     }
 
     /// The view of a shard, if there is one.
@@ -90,6 +94,10 @@ impl Files {
 
     fn read(&self, shard: ShardId) -> Result<Option<View>, ViewStoreError> {
         let path = self.path(shard);
+        if self.unsynced.load(Ordering::Acquire) {
+            let folder = || self.folder.clone();
+            self.sync_folder().map_err(|source| ViewStoreError::File { path: folder(), source })?;
+        }
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(problem) if problem.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -124,8 +132,15 @@ impl Files {
         serde_json::to_writer(&mut file, view)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
+        self.unsynced.store(true, Ordering::Release);
         fs::rename(&beside, &path)?;
-        File::open(&self.folder)?.sync_all()
+        self.sync_folder()
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()?;
+        self.unsynced.store(false, Ordering::Release);
+        Ok(())
     }
 }
 

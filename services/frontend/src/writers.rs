@@ -162,7 +162,11 @@ pub async fn run(
                 let effects = match stored {
                     Ok(Stored::Swapped(result)) => driver.writer.swapped(now, result),
                     Ok(Stored::Read(read)) => driver.writer.view_read(now, read),
-                    Err(problem) => driver.writer.view_read(now, Err(problem.to_string())),
+                    Err(problem) => {
+                        // Only a panic ends such a task early, and what it had done by then is not known.
+                        tracing::error!(%problem, "the view store failed");
+                        driver.writer.swapped(now, SwapResult::Unknown)
+                    }
                 };
                 driver.carry_out(effects);
             }
@@ -171,6 +175,11 @@ pub async fn run(
                     return;
                 }
                 driver.take(&mut waiting);
+                // Under a load that leaves no pause, what is due is due all the same.
+                if deadline <= Instant::now() {
+                    let effects = driver.writer.tick(Instant::now());
+                    driver.carry_out(effects);
+                }
             }
             () = tokio::time::sleep_until(deadline.into()) => {
                 let effects = driver.writer.tick(Instant::now());

@@ -23,7 +23,7 @@ use crate::buys::{Buy, Buys};
 use crate::checks;
 use crate::lookup::Lookup;
 
-/// How many looks at the orders of one link may be under way; further calls wait in the socket.
+/// How many looks at the orders of one link may be under way; further ones are turned away.
 const LOOKS_MAX: usize = 256;
 
 /// What calls are served from. Cheap to clone.
@@ -49,9 +49,6 @@ pub async fn serve_link(connected: Connected, desk: Desk, mut closing: Shutdown)
     flushing.spawn(flush.run());
     let mut looks = JoinSet::new();
     let problem = loop {
-        while looks.len() > LOOKS_MAX {
-            looks.join_next().await;
-        }
         while looks.try_join_next().is_some() {}
         tokio::select! {
             calls = receiver.recv_many() => match calls {
@@ -78,6 +75,12 @@ impl Desk {
         for call in calls {
             match call {
                 OrderCall::Buy { call, trace, key, lines } => self.buy(call, trace, key, lines, replies, now),
+                OrderCall::Order { call, .. } if looks.len() > LOOKS_MAX => {
+                    answer(replies, &OrderReply::Order { call, result: Err(busy()) });
+                }
+                OrderCall::Orders { call, .. } if looks.len() > LOOKS_MAX => {
+                    answer(replies, &OrderReply::Orders { call, result: Err(busy()) });
+                }
                 OrderCall::Order { call, trace, order } => {
                     let (lookup, replies) = (self.lookup.clone(), replies.clone());
                     looks.spawn(async move {
@@ -127,6 +130,11 @@ impl Desk {
         let command = EncodedCommand::of(&command);
         self.buys.submit(Buy { caller: replies.clone(), call, trace, shard, command }, now);
     }
+}
+
+/// Why a look into the book is turned away: the link goes on to be read, for it carries the buys as well.
+fn busy() -> String {
+    format!("{LOOKS_MAX} looks into the book of orders are under way")
 }
 
 /// Answers a caller. One whose link has closed asks again, here or elsewhere.

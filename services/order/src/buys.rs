@@ -121,7 +121,7 @@ impl Table {
         for buy in given_up {
             let silent = |up: &&Up| buy.on == Some(up.number) && up.heard <= buy.since;
             if let Some(up) = self.lines.values().find(silent) {
-                up.line.sender.close();
+                up.line.sender.cut();
             }
         }
     }

@@ -223,7 +223,7 @@ impl Projection {
     /// Whoever keeps the link opens another one after a pause.
     fn cut_link(&mut self) {
         if let Some(link) = self.link.take() {
-            link.close();
+            link.cut();
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Batch<T> {
     /// Who waits for each entry and since when; nobody, if they were told that it is unknown.
     pub(super) tickets: Vec<Option<(T, Instant)>>,
     sent: Instant,
+    /// When the first member answered: the others have the write timeout from then on.
+    first_answer: Option<Instant>,
     answers: BTreeMap<NodeId, (Chain, Digest)>,
     outcomes: Vec<Outcome>,
     /// Not all answers bring the same outcomes.
@@ -53,15 +55,13 @@ impl<T> Writer<T> {
         if !self.is_leading() || self.batch.is_some() {
             return Vec::new();
         }
-        let admission = self.admit_level_joiner();
-        if !admission.is_empty() {
-            return admission;
-        }
-        if self.waiting.is_empty() || self.is_holding(now) {
-            return Vec::new();
+        let mut effects = self.admit_level_joiner(now);
+        if !self.is_leading() || self.waiting.is_empty() || self.is_holding(now) {
+            return effects;
         }
         self.form_batch(now);
-        self.send_batch_to_all(now)
+        effects.extend(self.send_batch_to_all(now));
+        effects
     }
 
     fn form_batch(&mut self, now: Instant) {
@@ -86,6 +86,7 @@ impl<T> Writer<T> {
             entries,
             tickets,
             sent: now,
+            first_answer: None,
             answers: BTreeMap::new(),
             outcomes: Vec::new(),
             outcomes_differ: false,
@@ -108,6 +109,7 @@ impl<T> Writer<T> {
     pub(super) fn send_batch_to_all(&mut self, now: Instant) -> Vec<Effect<T>> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         batch.sent = now;
+        batch.first_answer = None;
         batch.answers.clear();
         let Some(batch) = &self.batch else { return Vec::new() };
         let message = self.append_of(batch);
@@ -173,6 +175,7 @@ impl<T> Writer<T> {
             // A sign of life, or an answer to what was sent before.
             return Vec::new();
         }
+        batch.first_answer.get_or_insert(now);
         batch.answers.insert(from.clone(), (appended.chain, appended.digest));
         if batch.answers.len() == 1 {
             batch.outcomes = appended.outcomes;
@@ -268,15 +271,27 @@ impl<T> Writer<T> {
             let suspected = self.peers.get(node).is_some_and(|peer| peer.suspicion.is_some());
             !batch.answers.contains_key(node) && !suspected
         };
-        (self.is_leading() && self.members().any(unanswered)).then(|| batch.sent + self.options.write_timeout)
+        let start = batch.first_answer.unwrap_or(batch.sent);
+        (self.is_leading() && self.members().any(unanswered)).then(|| start + self.options.write_timeout)
     }
 
+    /// The members that have not answered the batch, long after another has. What takes all of them long
+    /// is the batch's fault, and nobody's.
     pub(super) fn silent_on_batch(&self, now: Instant) -> Vec<NodeId> {
         let Some(batch) = self.batch.as_ref().filter(|batch| !batch.invalidating) else { return Vec::new() };
-        if !self.is_leading() || now < batch.sent + self.options.write_timeout {
-            return Vec::new();
+        match batch.first_answer {
+            Some(first) if self.is_leading() && first + self.options.write_timeout <= now => {
+                self.members().filter(|node| !batch.answers.contains_key(node)).cloned().collect()
+            }
+            _ => Vec::new(),
         }
-        self.members().filter(|node| !batch.answers.contains_key(node)).cloned().collect()
+    }
+
+    /// A batch that nobody has answered for so long may have been lost: it is sent again.
+    pub(super) fn send_unanswered_batch_again(&mut self, now: Instant) -> Vec<Effect<T>> {
+        let overdue = self.batch_deadline().is_some_and(|deadline| deadline <= now);
+        let unanswered = self.batch.as_ref().is_some_and(|batch| batch.first_answer.is_none());
+        if overdue && unanswered { self.send_batch_to_all(now) } else { Vec::new() }
     }
 
     /// Callers that have waited for too long are told what is known.

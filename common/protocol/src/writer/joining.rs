@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use crate::ids::{Chain, Epoch, Index, NodeId, StoreId};
+use crate::ids::{Chain, Digest, Epoch, Index, NodeId, StoreId};
 use crate::message::{Append, Appended, Recover, ToReplica};
 use crate::view::{Member, View};
 use crate::writer::{Effect, Happening, JOIN_HOLD, Writer};
@@ -17,8 +17,8 @@ use crate::writer::{Effect, Happening, JOIN_HOLD, Writer};
 #[derive(Debug)]
 pub(super) struct Joiner {
     store: StoreId,
-    /// Up to where it has answered in this epoch, and with which chain.
-    matched: Option<(Index, Chain)>,
+    /// Up to where it has answered in this epoch, with which chain and which digest.
+    matched: Option<(Index, Chain, Digest)>,
     /// A batch is held back for it until then; once for each time that it asks.
     hold: Hold,
 }
@@ -119,16 +119,7 @@ impl<T> Writer<T> {
         let Some(joiner) = peer.joiner.as_mut().filter(|joiner| joiner.store == store) else {
             return Vec::new();
         };
-        joiner.matched = Some((appended.last, appended.chain));
-        let level = (appended.last, appended.chain) == self.window.last();
-        if level && self.batch.is_none() && self.digest.is_some_and(|digest| digest != appended.digest) {
-            // The same log but other tables: its own are wrong, for the members agree on theirs.
-            peer.joiner = None;
-            peer.unsound = true;
-            let mut effects = vec![self.members_differ(appended.last)];
-            effects.extend(self.recover(now, from));
-            return effects;
-        }
+        joiner.matched = Some((appended.last, appended.chain, appended.digest));
         self.pump(now)
     }
 
@@ -146,21 +137,48 @@ impl<T> Writer<T> {
         }
     }
 
+    /// With no batch on its way: turns away the joiners that have the members' log but other tables. Their
+    /// own are wrong, for the members agree on theirs. Before the first batch of a term the members' digest
+    /// is not known; the first batch that they take then shows the difference.
+    fn turn_away_unsound_joiners(&mut self, now: Instant) -> Vec<Effect<T>> {
+        let (last, digest) = (self.window.last(), self.digest);
+        let is_unsound = |joiner: &Joiner| {
+            joiner.matched.is_some_and(|(index, chain, found)| {
+                (index, chain) == last && digest.is_some_and(|digest| digest != found)
+            })
+        };
+        let mut unsound = Vec::new();
+        for (node, peer) in &mut self.peers {
+            if peer.joiner.take_if(|joiner| is_unsound(joiner)).is_some() {
+                peer.unsound = true;
+                unsound.push(node.clone());
+            }
+        }
+        let mut effects = Vec::new();
+        for node in unsound {
+            effects.push(self.members_differ(last.0));
+            effects.extend(self.recover(now, &node));
+        }
+        effects
+    }
+
     /// With no batch on its way: swaps the view to one that has the joiner, if it is level.
-    pub(super) fn admit_level_joiner(&mut self) -> Vec<Effect<T>> {
+    pub(super) fn admit_level_joiner(&mut self, now: Instant) -> Vec<Effect<T>> {
+        let mut effects = self.turn_away_unsound_joiners(now);
         let last = self.window.last();
-        let Some(view) = &self.view else { return Vec::new() };
+        let Some(view) = &self.view else { return effects };
         let level: Vec<Member> = self
             .peers
             .iter()
             .filter_map(|(node, peer)| {
                 let joiner = peer.joiner.as_ref()?;
                 let member = Member { node: node.clone(), store: joiner.store };
-                (joiner.matched == Some(last)).then_some(member)
+                let matched = joiner.matched.map(|(index, chain, _)| (index, chain));
+                (matched == Some(last)).then_some(member)
             })
             .collect();
         if level.is_empty() {
-            return Vec::new();
+            return effects;
         }
         let configured = &self.configured;
         let place = |node: &NodeId| configured.iter().position(|other| other == node);
@@ -169,10 +187,8 @@ impl<T> Writer<T> {
         members.sort_by_key(|member| place(&member.node));
         let (shard, epoch) = (self.shard, view.epoch.next());
         let next = View { shard, epoch, writer: self.me.clone(), members, last_index: self.commit };
-        let mut effects: Vec<Effect<T>> = level
-            .into_iter()
-            .map(|member| Effect::Happening(Happening::ResyncDone { shard, node: member.node, epoch }))
-            .collect();
+        let done = |member: Member| Happening::ResyncDone { shard, node: member.node, epoch };
+        effects.extend(level.into_iter().map(|member| Effect::Happening(done(member))));
         effects.extend(self.swap_to(next));
         effects
     }

@@ -74,8 +74,10 @@ impl<T> Writer<T> {
             _ => Vec::new(),
         };
         self.extend_overdue(now, overdue);
-        let mut effects: Vec<Effect<T>> =
+        let mut effects = self.send_unanswered_batch_again(now);
+        let suspected: Vec<Effect<T>> =
             late.iter().flat_map(|node| self.suspect(now, node, Why::Silent)).collect();
+        effects.extend(suspected);
         if overdue {
             effects.extend(self.seal_again(now));
         }
@@ -235,6 +237,8 @@ impl<T> Writer<T> {
         let sound = sound.clone();
         if self.members().all(|node| sound.get(node) == Some(&true)) {
             effects.extend(self.halt("the members' tables differ, and each finds its own sound".to_owned()));
+        } else if self.members().all(|node| sound.get(node) == Some(&false)) {
+            effects.extend(self.halt("no member finds its tables sound".to_owned()));
         }
         effects
     }

@@ -112,7 +112,7 @@ impl<T> Writer<T> {
         from: &NodeId,
         standing: Standing,
     ) -> Vec<Effect<T>> {
-        let store = standing.store;
+        let (store, last) = (standing.store, standing.last);
         if let Some(peer) = self.peers.get_mut(from) {
             peer.standing = Some(standing);
         }
@@ -122,6 +122,10 @@ impl<T> Writer<T> {
         let Some(view) = self.view.clone() else { return Vec::new() };
         if !view.has(from, store) {
             return self.recover(now, from);
+        }
+        if self.established && last < self.commit {
+            // Its file was put back to an older state: it lacks what it had acknowledged.
+            return self.suspect(now, from, Why::Behind);
         }
         self.clear_suspicion(from, &[Why::Gone, Why::Silent]);
         self.send_again(from)

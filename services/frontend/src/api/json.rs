@@ -42,9 +42,11 @@ impl Json {
         if text.trim().is_empty() {
             return Err(Broken { problem: "it is empty".to_owned(), place: None });
         }
-        serde_json::from_str(text).map_err(|error| Broken {
-            problem: error.to_string(),
-            place: Some((error.line(), error.column())),
+        serde_json::from_str(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            let said = error.to_string();
+            let problem = said.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&said);
+            Broken { problem: problem.to_owned(), place: Some((line, column)) }
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::header::CONTENT_TYPE;
 use serde_json::json;
@@ -48,7 +48,7 @@ async fn status(State(app): State<App>) -> impl IntoResponse {
 }
 
 async fn metrics(State(app): State<App>, Extension(metrics): Extension<Arc<Metrics>>) -> impl IntoResponse {
-    (NO_STORE, AppendHeaders([(CONTENT_TYPE, OPENMETRICS)]), metrics.render(&app.status()))
+    (NO_STORE, [(CONTENT_TYPE, OPENMETRICS)], metrics.render(&app.status()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What became of a write, as an answer.
 
 use axum::Json;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use common::api::Book;
 use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -13,12 +13,11 @@ use super::trace::X_SERVED_BY;
 use crate::render::node_header;
 
 /// Writes, orders and how things stand are never kept.
-pub(super) const NO_STORE: AppendHeaders<[(HeaderName, &str); 1]> =
-    AppendHeaders([(CACHE_CONTROL, "no-store")]);
+pub(super) const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// Names the node that an answer comes from.
-pub(super) fn served_by(node: &NodeId) -> AppendHeaders<[(HeaderName, HeaderValue); 1]> {
-    AppendHeaders([(X_SERVED_BY, node_header(node))])
+pub(super) fn served_by(node: &NodeId) -> [(HeaderName, HeaderValue); 1] {
+    [(X_SERVED_BY, node_header(node))]
 }
 
 /// The answer to a change of a book.
@@ -27,7 +26,7 @@ pub(super) fn answer(outcome: Outcome, node: &NodeId) -> Result<Response, Proble
     match outcome {
         Outcome::Changed(book) => Ok((head, Json(Book::from(book))).into_response()),
         Outcome::Added(book) => {
-            let location = AppendHeaders([(LOCATION, format!("/lookup/{}", book.id))]);
+            let location = [(LOCATION, format!("/lookup/{}", book.id))];
             Ok((StatusCode::CREATED, head, location, Json(Book::from(book))).into_response())
         }
         Outcome::Removed => Ok((StatusCode::NO_CONTENT, head).into_response()),

@@ -1,12 +1,12 @@
 //! The API's own description, for people and for programs: fixed pages, compiled in.
 
-use axum::response::{AppendHeaders, IntoResponse};
+use axum::response::IntoResponse;
 use http::HeaderName;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 use super::route::Route;
 
-/// The description for programs: OpenAPI 3.1.
+/// The description for programs, in the third version of the form that most of them read.
 pub(super) const OPENAPI: &str = include_str!("../../assets/openapi.json");
 /// The description for people.
 const DOCS: &str = include_str!("../../assets/docs.html");
@@ -21,12 +21,12 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn openapi() -> impl IntoResponse {
-    (AppendHeaders([(CONTENT_TYPE, "application/json"), KEPT]), OPENAPI)
+    ([(CONTENT_TYPE, "application/json"), KEPT], OPENAPI)
 }
 
 async fn docs() -> impl IntoResponse {
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, POLICY), KEPT];
-    (AppendHeaders(headers), DOCS)
+    (headers, DOCS)
 }
 
 #[cfg(test)]

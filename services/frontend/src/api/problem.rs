@@ -275,7 +275,9 @@ impl From<FieldError> for Problem {
 
 impl From<Broken> for Problem {
     fn from(Broken { problem, place }: Broken) -> Self {
-        Self::BadRequest { detail: format!("the body can't be read: {problem}"), field: None, place }
+        let place_shown = place.map(|(line, column)| format!(" at line {line}, column {column}"));
+        let detail = format!("the body can't be read: {problem}{}", place_shown.unwrap_or_default());
+        Self::BadRequest { detail, field: None, place }
     }
 }
 

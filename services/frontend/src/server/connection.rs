@@ -28,6 +28,8 @@ use crate::api::front::{Front, Reply};
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How long a client may go on sending what is not read any more.
 const LINGER: Duration = Duration::from_secs(5);
+/// The same once the front end stops: most connections are idle then, and their clients may be asleep.
+const LINGER_AT_STOP: Duration = Duration::from_millis(250);
 
 /// What is seen of a connection from outside, and how it is told to stop.
 #[derive(Debug, Default)]
@@ -106,7 +108,8 @@ pub(super) async fn serve_connection(stream: TcpStream, front: &Arc<Front>, puls
     if let Err(error) = ended.await {
         tracing::debug!(%error, %client, "a connection broke");
     }
-    linger(connection.into_parts().io.into_inner().into_inner()).await;
+    let limit = if stopping { LINGER_AT_STOP } else { LINGER };
+    linger(connection.into_parts().io.into_inner().into_inner(), limit).await;
 }
 
 fn answer(
@@ -128,7 +131,7 @@ fn answer(
 
 /// Closes a connection so that the last answer arrives. To close a socket with unread bytes resets it, and
 /// a reset overtakes the answer: whoever was refused while still sending a body would never hear why.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: TcpStream, limit: Duration) {
     let read_on = async {
         stream.shutdown().await?;
         let mut unread = [0_u8; 4096];
@@ -136,7 +139,7 @@ async fn linger(mut stream: TcpStream) {
         io::Result::Ok(())
     };
     // Whether the client was heard out makes no difference any more.
-    drop(tokio::time::timeout(LINGER, read_on).await);
+    drop(tokio::time::timeout(limit, read_on).await);
 }
 
 /// Tells a client that there are too many, and closes.
@@ -147,7 +150,7 @@ pub(super) async fn refuse(mut stream: TcpStream, response: Response<Bytes>) {
         stream.write_all(response.body()).await
     };
     if matches!(tokio::time::timeout(LINGER, sent).await, Ok(Ok(()))) {
-        linger(stream).await;
+        linger(stream, LINGER).await;
     }
 }
 

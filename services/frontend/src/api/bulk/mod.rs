@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use self::records::Record;
 use self::rows::Rows;
-pub use self::rows::read_csv;
+pub use self::rows::{Line, read_csv};
 use super::extract::{AdminWrite, media_type};
 use super::outcome::{NO_STORE, mismatch};
 use super::problem::{Problem, Unavailable};

@@ -54,11 +54,14 @@ impl Rows {
     }
 }
 
-/// Reads a whole CSV file: each record with its line, and a book or why there is none.
+/// A line of a file with its number, and its book or why there is none.
+pub type Line = (u64, Result<NewBook, String>);
+
+/// Reads a whole CSV file.
 ///
 /// # Errors
 /// If the header is wrong, or if there is none.
-pub fn read_csv(file: &[u8]) -> Result<Vec<(u64, Result<NewBook, String>)>, FieldError> {
+pub fn read_csv(file: &[u8]) -> Result<Vec<Line>, FieldError> {
     let mut rows = Rows::CsvHeader;
     let mut splitter = rows.splitter();
     let mut records = splitter.feed(file);
@@ -74,7 +77,11 @@ pub fn read_csv(file: &[u8]) -> Result<Vec<(u64, Result<NewBook, String>)>, Fiel
 }
 
 fn book_of_json(line: &[u8]) -> Result<NewBook, String> {
-    let json = Json::read(line).map_err(|broken| format!("can't be read: {}", broken.problem))?;
+    let json = Json::read(line).map_err(|broken| match broken.place {
+        // Its line is always the first here.
+        Some((_, column)) => format!("can't be read: {} at column {column}", broken.problem),
+        None => format!("can't be read: {}", broken.problem),
+    })?;
     let fields = Fields::of_json(json).map_err(|kind| format!("must be a JSON object, found {kind}"))?;
     fields.into_call().map(|Put(book)| book).map_err(|error| error.to_string())
 }
@@ -128,7 +135,9 @@ fn cells(record: &[u8]) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    fn csv(text: &str) -> Result<Vec<(u64, Result<String, String>)>, String> {
+    type Shown = (u64, Result<String, String>);
+
+    fn csv(text: &str) -> Result<Vec<Shown>, String> {
         let rows = read_csv(text.as_bytes()).map_err(|error| error.to_string())?;
         let shown = |book: NewBook| {
             let id = book.id.map_or(0, |id| id.get());

@@ -1,0 +1,321 @@
+//! The public listener over real sockets. What needs a store behind it is tested with one.
+
+mod stage;
+
+use std::sync::Arc;
+
+use protocol::heartbeat::{Change, State};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use self::stage::{Stage, within};
+use super::*;
+
+#[tokio::test]
+async fn a_cached_book_is_answered_with_all_its_headers() {
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let asked = [("x-request-id", "mine"), ("traceparent", trace)];
+    let answer = stage.ask("GET", "/lookup/7", &asked, b"").await;
+    assert_eq!((answer.status, answer.json()["title"].as_str()), (200, Some("Book 7")));
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("cache-status", "bookends; hit"),
+        ("cache-control", "no-cache"),
+        ("x-served-by", "catalog-1"),
+        ("x-request-id", "mine"),
+        ("traceparent", trace),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    let etag = answer.header("etag").unwrap().to_owned();
+    let same = stage.ask("GET", "/lookup/7", &[("if-none-match", &etag)], b"").await;
+    assert_eq!((same.status, same.body.len(), same.header("etag")), (304, 0, Some(etag.as_str())));
+    let head = stage.ask("HEAD", "/lookup/7", &[], b"").await;
+    assert_eq!(head.header("content-length"), Some(answer.body.len().to_string().as_str()));
+}
+
+#[tokio::test]
+async fn the_short_way_and_the_long_way_give_the_same_answers() {
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    stage.cache(8, false);
+    for id in [7, 8] {
+        let short = stage.get(&format!("/lookup/{id}")).await;
+        let long = stage.get(&format!("/lookup/{id}?")).await;
+        let posted = stage.post("/lookup", &format!(r#"{{"id":{id}}}"#)).await;
+        for other in [long, posted] {
+            assert_eq!((short.status, &short.body), (other.status, &other.body));
+            for name in ["etag", "content-type", "cache-status", "cache-control", "x-served-by"] {
+                assert_eq!(short.header(name), other.header(name), "{name}");
+            }
+            assert_ne!(short.header("x-request-id"), other.header("x-request-id"));
+        }
+    }
+    assert_eq!(stage.get("/lookup/8").await.problem().0, "not-found");
+    let stock = stage.get("/quantity/7").await;
+    assert_eq!(stock.json(), serde_json::json!({"id": 7, "quantity": 3, "version": 9}));
+}
+
+/// Method, target, headers, body; status, problem and field.
+type Edge = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static [u8]);
+
+#[tokio::test]
+async fn what_is_not_valid_is_refused_by_name_and_never_reaches_the_store() {
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+    let edges: &[(Edge, u16, &str, Option<&str>)] = &[
+        (("GET", "/lookup/0", &[], b""), 400, "bad-request", Some("id")),
+        (("GET", "/lookup/-1", &[], b""), 400, "bad-request", Some("id")),
+        (("GET", "/lookup/9007199254740992", &[], b""), 400, "bad-request", Some("id")),
+        (("GET", "/lookup/seven", &[], b""), 400, "bad-request", Some("id")),
+        (("GET", "/lookup/%ff", &[], b""), 400, "bad-request", Some("id")),
+        (("GET", "/lookup/1?x=1", &[], b""), 400, "bad-request", Some("x")),
+        (("GET", "/list?page_size=0", &[], b""), 400, "bad-request", Some("page_size")),
+        (("GET", "/list?page_size=1&page_size=1", &[], b""), 400, "bad-request", Some("page_size")),
+        (("GET", "/list?page_token=x", &[], b""), 400, "bad-request", Some("page_token")),
+        (("GET", "/search", &[], b""), 400, "bad-request", Some("topic")),
+        (("GET", "/search/%2d", &[], b""), 400, "bad-request", Some("topic")),
+        (("GET", "/orders/7", &[], b""), 400, "bad-request", Some("order_id")),
+        (("GET", "/buy/1?quantity=0", &[], b""), 400, "bad-request", Some("quantity")),
+        (("POST", "/buy", JSON, b""), 400, "bad-request", None),
+        (("POST", "/buy", JSON, b"{"), 400, "bad-request", None),
+        (("POST", "/buy", JSON, b"[]"), 400, "bad-request", None),
+        (("POST", "/buy", JSON, b"{\"id\":\"\xff\"}"), 400, "bad-request", None),
+        (("POST", "/buy", JSON, br#"{"id":1,"color":2}"#), 400, "bad-request", Some("color")),
+        (("POST", "/buy?id=1", JSON, br#"{"id":1}"#), 400, "bad-request", Some("query")),
+        (("POST", "/buy", &[], br#"{"id":1}"#), 415, "unsupported-media-type", None),
+        (("GET", "/buy/1", &[("idempotency-key", "a b")], b""), 400, "bad-request", Some("Idempotency-Key")),
+        (("GET", "/buy/1", &[("sec-fetch-site", "cross-site")], b""), 403, "forbidden", None),
+        (("GET", "/update_cost/1/2", &[("sec-fetch-site", "cross-site")], b""), 403, "forbidden", None),
+        (("GET", "/update_cost/1/2", &[], b""), 401, "unauthorized", None),
+        (("GET", "/orders", &[], b""), 401, "unauthorized", None),
+        (("GET", "/orders", &[("authorization", "Bearer wrong")], b""), 401, "unauthorized", None),
+        (("DELETE", "/books/1", &[], b""), 401, "unauthorized", None),
+        (("POST", "/books/bulk", &[("content-type", "text/csv")], b"x"), 401, "unauthorized", None),
+        (("GET", "/", &[], b""), 404, "not-found", None),
+        (("GET", "/lookup/1/2", &[], b""), 404, "not-found", None),
+        (("GET", "//lookup/1", &[], b""), 404, "not-found", None),
+        (("OPTIONS", "*", &[], b""), 404, "not-found", None),
+        (("PUT", "/lookup/1", &[], b""), 405, "method-not-allowed", None),
+        (("GET", "/lookup", &[], b""), 405, "method-not-allowed", None),
+        (("DELETE", "/buy/1", &[], b""), 405, "method-not-allowed", None),
+    ];
+    let stage = Stage::open("").await;
+    for ((method, target, headers, body), status, name, field) in edges {
+        let answer = stage.ask(method, target, headers, body).await;
+        let expected = (*status, (*name).to_owned(), field.map(str::to_owned));
+        let (problem, found) = answer.problem();
+        assert_eq!((answer.status, problem, found), expected, "{method} {target}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {target}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{method} {target}");
+        assert_eq!(answer.header("x-served-by"), Some("frontend-1"), "{method} {target}");
+        assert!(answer.header("x-request-id").is_some(), "{method} {target}");
+        assert_eq!(answer.header("allow").is_some(), *status == 405, "{method} {target}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_names_its_methods_and_a_head_buys_nothing() {
+    let stage = Stage::open("").await;
+    for (target, allow) in [
+        ("/lookup/1", "GET, HEAD"),
+        ("/lookup", "POST"),
+        ("/list", "GET, HEAD, POST"),
+        ("/books/bulk", "POST"),
+        ("/books/1", "DELETE"),
+        ("/buy/1", "GET"),
+    ] {
+        assert_eq!(stage.ask("PUT", target, &[], b"").await.header("allow"), Some(allow), "{target}");
+    }
+    for target in ["/buy/1", "/update_cost/1/1", "/invalidate/1"] {
+        let head = stage.ask("HEAD", target, &[], b"").await;
+        assert_eq!((head.status, head.header("allow")), (405, Some("GET")), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_store_behind_it_the_front_end_says_so() {
+    let stage = Stage::open("").await;
+    let read = stage.get("/lookup/7").await;
+    assert_eq!(
+        (read.status, read.problem().0.as_str(), read.header("retry-after")),
+        (503, "unavailable", Some("1"))
+    );
+    let bought = stage.get("/buy/7").await;
+    assert_eq!((bought.status, bought.json()["outcome"].as_str()), (503, Some("not-done")));
+    assert_eq!(stage.get("/livez").await.status, 200);
+    let ready = stage.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(!ready.json()["waiting_for"].as_array().unwrap().is_empty());
+    assert!(stage.get("/status").await.json()["shards"].is_array());
+    for (target, kind) in [
+        ("/docs", "text/html; charset=utf-8"),
+        ("/openapi.json", "application/json"),
+        ("/status", "application/json"),
+        ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    ] {
+        assert_eq!(stage.get(target).await.all("content-type"), [kind], "{target}");
+    }
+    let metrics = stage.get("/metrics").await;
+    let text = String::from_utf8(metrics.body).unwrap();
+    assert!(text.contains(r#"bookends_requests_total{route="lookup",status="503"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn who_has_the_token_may_drop_a_book_from_the_cache() {
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    let token = format!("Bearer {}", stage.token);
+    let dropped = async |expected: bool| {
+        let answer = stage.ask("GET", "/invalidate/7", &[("authorization", &token)], b"").await;
+        assert_eq!(answer.json(), serde_json::json!({"id": 7, "dropped": expected}));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    };
+    dropped(true).await;
+    dropped(false).await;
+}
+
+#[tokio::test]
+async fn a_caller_hears_that_its_body_is_too_large_however_much_it_sends() {
+    let stage = Stage::open("body_bytes = 1024").await;
+    let fits = format!(r#"{{"id":0}}{}"#, " ".repeat(1016));
+    assert_eq!(stage.post("/buy", &fits).await.problem(), ("bad-request".to_owned(), Some("id".to_owned())));
+    let large = stage.post("/buy", &format!("{fits} ")).await;
+    assert_eq!((large.status, large.json()["limit_bytes"].as_u64()), (413, Some(1024)));
+    let huge = vec![b' '; 10_000_000];
+    for (target, kind, status) in
+        [("/buy", "application/json", 413), ("/buy", "text/xml", 415), ("/nowhere", "a/b", 404)]
+    {
+        assert_eq!(
+            stage.ask("POST", target, &[("content-type", kind)], &huge).await.status,
+            status,
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn requests_that_come_at_once_are_answered_in_their_order() {
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    stage.cache(8, false);
+    let mut connection = stage.connect().await;
+    let requests = ["/lookup/7", "/livez", "/lookup/8", "/lookup/7"]
+        .map(|t| format!("GET {t} HTTP/1.1\r\nhost: s\r\n\r\n"));
+    connection.write(requests.concat().as_bytes()).await;
+    for status in [200, 200, 404, 200] {
+        assert_eq!(connection.answer(false).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so_and_a_freed_place_is_taken_again() {
+    let stage = Stage::open("connections = 1").await;
+    let mut first = stage.connect().await;
+    first.send("GET", "/livez", &[], b"").await;
+    assert_eq!(first.answer(false).await.status, 200);
+    let mut second = stage.connect().await;
+    let refused = second.answer(false).await;
+    assert_eq!((refused.status, refused.problem().0.as_str()), (503, "unavailable"));
+    for name in ["retry-after", "x-request-id", "x-served-by"] {
+        assert!(refused.header(name).is_some(), "{name}");
+    }
+    second.closed().await;
+    drop(first);
+    let freed = async {
+        while stage.get("/livez").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(freed).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
+    let stage = Stage::open("requests_per_second_per_client = 2").await;
+    stage.cache(7, true);
+    let mut limited = None;
+    for _ in 0..1000 {
+        let answer = stage.get("/lookup/7").await;
+        if answer.status != 200 {
+            limited = Some(answer);
+            break;
+        }
+    }
+    let limited = limited.expect("a thousand requests are more than two a second");
+    assert_eq!((limited.status, limited.problem().0.as_str()), (429, "too-many-requests"));
+    assert_eq!(limited.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_finished_and_what_is_idle_is_closed_when_the_front_end_stops() {
+    let mut stage = Stage::open("").await;
+    stage.cache(7, true);
+    let mut idle = stage.connect().await;
+    idle.send("GET", "/livez", &[], b"").await;
+    assert_eq!(idle.answer(false).await.status, 200);
+    let mut fresh = stage.connect().await;
+    let mut busy = stage.connect().await;
+    busy.write(
+        b"POST /lookup HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ncontent-length: 8\r\n",
+    )
+    .await;
+    busy.write(b"expect: 100-continue\r\n\r\n").await;
+    assert_eq!(busy.answer(true).await.status, 100, "the request is under way");
+    stage.trigger.fire();
+    idle.closed().await;
+    fresh.closed().await;
+    busy.write(br#"{"id":7}"#).await;
+    assert_eq!(busy.answer(false).await.status, 200);
+    busy.closed().await;
+    stage.ended().await;
+}
+
+#[tokio::test]
+async fn a_listener_hears_the_status_and_what_happens_until_the_end() {
+    let mut stage = Stage::open("").await;
+    let mut listener = stage.connect().await;
+    listener.send("GET", "/events", &[], b"").await;
+    let head = listener.answer(true).await;
+    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
+    listener.read_until(b"event: status\ndata: {\"shards\":").await;
+    let change = Change { node: "catalog-1".into(), from: State::Up, to: State::Down };
+    stage.app.parts().happenings.node(&change);
+    listener.read_until(b"event: node-down\ndata: {\"node\":\"catalog-1\"}\n\n").await;
+    stage.trigger.fire();
+    listener.closed().await;
+    stage.ended().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_stays_silent_is_closed_at_the_second_look() {
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    let router = router(stage.app.clone());
+    let mut server = Server {
+        front: Arc::new(Front::new(stage.app.clone(), router, Arc::new(Metrics::new()))),
+        places: Arc::new(Semaphore::new(2)),
+        refusals: Arc::new(Semaphore::new(1)),
+        tasks: JoinSet::new(),
+        connections: HashMap::new(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        server.take(listener.accept().await.unwrap().0);
+    }
+    server.close_silent();
+    let asking = clients.remove(0);
+    asking.writable().await.unwrap();
+    asking.try_write(b"GET /lookup/7 HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
+    within(asking.readable()).await.unwrap();
+    server.close_silent();
+    let ended = within(server.tasks.join_next_with_id()).await.unwrap();
+    assert!(ended.as_ref().unwrap_err().is_cancelled(), "the one that has said nothing");
+    server.forget(ended);
+    assert_eq!(server.connections.len(), 1, "the one that was answered stays");
+    server.close_silent();
+    assert!(within(server.tasks.join_next()).await.unwrap().unwrap_err().is_cancelled());
+}
