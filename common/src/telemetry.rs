@@ -6,6 +6,8 @@
 //!
 //! Whoever fails before the configuration is known prints to standard error itself.
 
+mod lines;
+
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -21,6 +23,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{LogFormat, Logging};
+
+pub use lines::Lines;
 
 /// Wins over `logging.level`.
 const LEVEL_VARIABLE: &str = "BOOKENDS_LOG";
@@ -44,6 +48,9 @@ pub enum TelemetryError {
     /// The format is none that there is.
     #[error("{FORMAT_VARIABLE} must be text or json, found `{0}`")]
     Format(String),
+    /// The thread that writes the log can't be started.
+    #[error("the log's thread can't be started")]
+    Thread(#[source] io::Error),
     /// The process logs already.
     #[error("logging was set up before")]
     Twice,
@@ -54,15 +61,18 @@ pub enum TelemetryError {
 #[error("off, error, warn, info, debug or trace, or a list such as `info,catalog=debug`")]
 pub struct NotAFilter(#[source] Option<ParseError>);
 
-/// Starts logging for this process; once, before anything is logged.
+/// Starts logging for this process; once, before anything is logged. What it gives must be held until
+/// the process ends: dropped, it writes the last lines.
 ///
 /// # Errors
 /// If a level or a format can't be read, or if it was started before.
-pub fn init(logging: &Logging, node: &str) -> Result<(), TelemetryError> {
+pub fn init(logging: &Logging, node: &str) -> Result<Lines, TelemetryError> {
     let set = |name: &str| env::var_os(name).map(|text| text.to_string_lossy().into_owned());
     let (format, filter) = choose(logging, |name| set(name).filter(|text| !text.is_empty()))?;
-    let dispatch = dispatch(format, filter, node, io::stderr().is_terminal(), io::stderr);
-    dispatcher::set_global_default(dispatch).map_err(|_| TelemetryError::Twice)
+    let (lines, gatherer) = Lines::new(io::stderr()).map_err(TelemetryError::Thread)?;
+    let dispatch = dispatch(format, filter, node, io::stderr().is_terminal(), gatherer);
+    dispatcher::set_global_default(dispatch).map_err(|_| TelemetryError::Twice)?;
+    Ok(lines)
 }
 
 /// Reads what to log: levels, and targets with levels.
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn a_process_logs_but_once() {
         let config = logging(LogFormat::Text, "off");
-        init(&config, "a").unwrap();
+        let _lines = init(&config, "a").unwrap();
         assert!(matches!(init(&config, "a"), Err(TelemetryError::Twice)));
     }
 }

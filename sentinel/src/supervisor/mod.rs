@@ -41,7 +41,7 @@ enum End {
 /// If another supervisor runs it, or what it needs can't be had.
 pub(crate) async fn run(store: Store) -> Result<(), Failure> {
     let logging = telemetry::init(&store.config.logging, SENTINEL);
-    logging.map_err(|error| Failure::Failed(format!("cannot begin to log: {error}")))?;
+    let _lines = logging.map_err(|error| Failure::Failed(format!("cannot begin to log: {error}")))?;
     if let Err(error) = rustix::process::setsid() {
         // It leads a group already, as when it is typed into a shell.
         info!(%error, "the sentinel stays in the session that it was started in");

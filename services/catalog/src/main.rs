@@ -29,9 +29,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return exit::complain("catalog", &problems, 2),
     };
-    if let Err(problem) = telemetry::init(&config.logging, &arguments.id) {
-        return exit::complain("catalog", &problem, 2);
-    }
+    let _lines = match telemetry::init(&config.logging, &arguments.id) {
+        Ok(lines) => lines,
+        Err(problem) => return exit::complain("catalog", &problem, 2),
+    };
     let id = NodeId::from(arguments.id);
     if config.catalog(&id).is_none() {
         let problem = catalog::NodeError::Unknown { id, path: config.path };

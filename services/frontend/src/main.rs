@@ -29,9 +29,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return exit::complain("frontend", &problems, 2),
     };
-    if let Err(problem) = telemetry::init(&config.logging, &arguments.id) {
-        return exit::complain("frontend", &problem, 2);
-    }
+    let _lines = match telemetry::init(&config.logging, &arguments.id) {
+        Ok(lines) => lines,
+        Err(problem) => return exit::complain("frontend", &problem, 2),
+    };
     let id = NodeId::from(arguments.id);
     if config.frontend(&id).is_none() {
         let problem = frontend::FrontendError::Unknown { id, path: config.path };

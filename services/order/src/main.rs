@@ -30,9 +30,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return complain("order", &problems, 2),
     };
-    if let Err(problem) = telemetry::init(&config.logging, &arguments.id) {
-        return complain("order", &problem, 2);
-    }
+    let _lines = match telemetry::init(&config.logging, &arguments.id) {
+        Ok(lines) => lines,
+        Err(problem) => return complain("order", &problem, 2),
+    };
     let id = NodeId::from(arguments.id);
     if config.order(&id).is_none() {
         let problem = order::NodeError::Unknown { id, path: config.path };
