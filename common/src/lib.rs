@@ -4,10 +4,12 @@
 //! Whatever only one service uses lives in that service.
 
 pub mod api;
+pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod heartbeat;
 pub mod link;
+pub mod process;
 pub mod runfile;
 pub mod secret;
 pub mod shutdown;

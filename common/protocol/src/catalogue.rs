@@ -82,7 +82,8 @@ impl TopicKey {
     #[must_use]
     pub fn of(topic: &str) -> Self {
         let lower = topic.to_lowercase();
-        let words = lower.split(|c: char| c.is_whitespace() || c == '-' || c == '_').filter(|w| !w.is_empty());
+        let words =
+            lower.split(|c: char| c.is_whitespace() || c == '-' || c == '_').filter(|w| !w.is_empty());
         let mut key = String::with_capacity(topic.len());
         for word in words {
             if !key.is_empty() {

@@ -135,8 +135,9 @@ pub async fn accept(mut stream: TcpStream, secret: &Secret) -> io::Result<Option
     let request = request.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let (status, kind, detail) = match request {
         Request::Link { secret: shown, peer } if secret.matches(&shown) => {
-            let answer =
-                format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n");
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+            );
             stream.write_all(answer.as_bytes()).await?;
             return Ok(Some(Connected { peer, stream, read }));
         }
@@ -189,7 +190,11 @@ async fn read_request(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result
 
 fn kind_of(request: &httparse::Request<'_, '_>) -> Request {
     let header = |name: &str| {
-        request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        request
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
     };
     let get = request.method == Some("GET");
     if get && matches!(request.path, Some("/livez" | "/healthz")) {

@@ -19,7 +19,9 @@ mod handshake;
 mod pending;
 mod serve;
 
-pub use frame::{Closed, FRAME_BYTES_MAX, LinkReceiver, LinkSender, OUTBOX_BYTES_MAX, Opened, RecvError, open};
+pub use frame::{
+    Closed, FRAME_BYTES_MAX, LinkReceiver, LinkSender, OUTBOX_BYTES_MAX, Opened, RecvError, open,
+};
 pub use handshake::{ConnectError, Connected, HANDSHAKE_TIMEOUT, accept, connect};
 pub use pending::{Pending, Waiting};
 pub use serve::serve;

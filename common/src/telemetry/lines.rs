@@ -53,7 +53,8 @@ impl Lines {
     pub(super) fn new(out: impl Write + Send + 'static) -> io::Result<(Self, Gatherer)> {
         let shared = Arc::new(Shared::default());
         let of_thread = shared.clone();
-        let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || of_thread.write_to(out))?;
+        let thread =
+            std::thread::Builder::new().name("log".to_owned()).spawn(move || of_thread.write_to(out))?;
         let gatherer = Gatherer(shared.clone());
         Ok((Self { shared, thread: Some(thread) }, gatherer))
     }

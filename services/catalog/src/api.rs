@@ -179,7 +179,8 @@ async fn copy_and_send(readers: Readers, call: CallId, replies: &Replies) -> Res
             part.truncate(length);
             Ok::<_, std::io::Error>((file, part))
         });
-        let (rest, part) = part.await.map_err(|problem| failed(&problem))?.map_err(|problem| failed(&problem))?;
+        let (rest, part) =
+            part.await.map_err(|problem| failed(&problem))?.map_err(|problem| failed(&problem))?;
         file = rest;
         if part.is_empty() {
             return Ok(facts);

@@ -174,7 +174,8 @@ impl Errands {
         let call = CallId(after.0);
         peer.sender.send(&CatalogCall::Pull { call, shard: self.shard, after })?;
         loop {
-            let reply = timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
+            let reply =
+                timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
             match reply {
                 CatalogReply::Pulled { call: answered, page } if answered == call => return Ok(page),
                 _ => {}
@@ -198,7 +199,8 @@ impl Errands {
         peer.sender.send(&CatalogCall::Snapshot { call, shard: self.shard })?;
         let mut found = 0;
         loop {
-            let reply = timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
+            let reply =
+                timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
             match reply {
                 CatalogReply::SnapshotPart { call: of, bytes } if of == call => {
                     found += bytes.len() as u64;

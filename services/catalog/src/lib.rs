@@ -27,13 +27,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::config::Config;
 use common::heartbeat::Heart;
+use common::process::Failure;
 use common::secret::{self, Secret, SecretError};
 use common::shutdown::Shutdown;
-use common::{link, runfile};
+use common::{clock, link, runfile};
 use protocol::call::Beat;
 use protocol::ids::{NodeId, ShardId, Timestamp};
 use tokio::net::TcpListener;
@@ -96,6 +96,12 @@ pub enum NodeError {
     PartEnded(&'static str),
 }
 
+impl Failure for NodeError {
+    fn is_wrong_use(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+}
+
 /// A node whose files are open and whose port is bound.
 pub struct Node {
     config: Arc<Config>,
@@ -152,7 +158,8 @@ impl Node {
     /// If a part of it ends before.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), NodeError> {
         let Self { config, id, secret, listener, shards, threads, errands, _lock } = self;
-        let listen = listener.local_addr().map_err(|source| NodeError::File { path: config.run_dir(), source })?;
+        let listen =
+            listener.local_addr().map_err(|source| NodeError::File { path: config.run_dir(), source })?;
         runfile::write_addresses(&config, &id, &[("listen", listen)])
             .map_err(|source| NodeError::File { path: config.run_dir(), source })?;
         tracing::info!(node = %id, address = %listen, shards = shards.len(), "serving");
@@ -160,7 +167,8 @@ impl Node {
         let shards = Arc::new(shards);
         let mut parts: JoinSet<&'static str> = JoinSet::new();
         for errands in errands {
-            let (config, secret, id, shutdown) = (config.clone(), secret.clone(), id.clone(), shutdown.clone());
+            let (config, secret, id, shutdown) =
+                (config.clone(), secret.clone(), id.clone(), shutdown.clone());
             parts.spawn(async move {
                 errands.run(config, secret, id, shutdown).await;
                 "errands of a shard"
@@ -174,10 +182,9 @@ impl Node {
             });
         }
         for frontend in config.frontends.clone() {
-            let heart =
-                Heart { me: id.clone(), secret: secret.clone(), interval: config.heartbeat.interval };
+            let heart = Heart { me: id.clone(), secret: secret.clone(), interval: config.heartbeat.interval };
             let (shards, connections, shutdown) = (shards.clone(), connections.clone(), shutdown.clone());
-            let (id, started) = (id.clone(), now());
+            let (id, started) = (id.clone(), clock::now());
             let config = config.clone();
             parts.spawn(async move {
                 let address = || runfile::resolve(&config, &frontend.id, "heartbeat", &frontend.heartbeat);
@@ -196,9 +203,14 @@ impl Node {
         let mut threads = threads;
         for thread in &mut threads {
             let ended = std::mem::replace(&mut thread.ended, tokio::sync::oneshot::channel().1);
+            let mut shutdown = shutdown.clone();
             parts.spawn(async move {
-                // However it ends, a node without it must not live on: nobody would notice.
-                drop(ended.await);
+                // However it ends, a node without it must not live on: nobody would notice. At shutdown it
+                // is told to end only after the other parts.
+                tokio::select! {
+                    _ = ended => {}
+                    () = shutdown.wait() => {}
+                }
                 "thread of a shard"
             });
         }
@@ -219,17 +231,7 @@ impl Node {
     }
 }
 
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn beat(
-    id: &NodeId,
-    started: Timestamp,
-    connections: &AtomicU32,
-    shards: &BTreeMap<ShardId, Shard>,
-) -> Beat {
+fn beat(id: &NodeId, started: Timestamp, connections: &AtomicU32, shards: &BTreeMap<ShardId, Shard>) -> Beat {
     Beat {
         node: id.clone(),
         pid: std::process::id(),

@@ -1,69 +1,14 @@
-//! The catalog node's process: arguments, configuration, logs, and a clean end.
+//! The catalog node's process.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use common::config::Config;
-use common::{exit, shutdown, telemetry};
-use protocol::ids::NodeId;
+use catalog::Node;
+use common::process;
 
-/// A catalog node of a Bookends store: one copy of each shard that it holds.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Example:\n  catalog --config config.toml --id catalog-1\n\nStops on SIGTERM. Exit codes: 0 stopped, 1 failed, 2 wrong use or bad configuration."
-)]
-struct Arguments {
-    /// The configuration that all processes of the store share.
-    #[arg(long, env = "BOOKENDS_CONFIG")]
-    config: Option<PathBuf>,
-    /// Which of the configuration's catalog nodes this is.
-    #[arg(long)]
-    id: String,
-}
+const ABOUT: &str = "A catalog node of a Bookends store: one copy of each shard that it holds";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let config = match Config::load(&Config::path_from_env_or(arguments.config)) {
-        Ok(config) => config,
-        Err(problems) => return exit::complain("catalog", &problems, 2),
-    };
-    let _lines = match telemetry::init(&config.logging, &arguments.id) {
-        Ok(lines) => lines,
-        Err(problem) => return exit::complain("catalog", &problem, 2),
-    };
-    let id = NodeId::from(arguments.id);
-    if config.catalog(&id).is_none() {
-        let problem = catalog::NodeError::Unknown { id, path: config.path };
-        return exit::complain("catalog", &problem, 2);
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(problem) => return exit::complain("catalog", &problem, 1),
-    };
-    let (trigger, shutdown) = shutdown::channel();
-    let result = runtime.block_on(async {
-        let node = catalog::Node::open(config, id).await?;
-        let running = node.run(shutdown);
-        tokio::pin!(running);
-        tokio::select! {
-            biased;
-            // First, so that its handlers stand before anyone can know that the process runs.
-            signal = shutdown::termination() => match signal {
-                Ok(name) => tracing::info!(signal = name, "stopping"),
-                Err(problem) => tracing::error!(%problem, "signals can't be waited for; stopping"),
-            },
-            result = &mut running => return result,
-        }
-        trigger.fire();
-        running.await
-    });
-    match result {
-        Ok(()) => {
-            tracing::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        Err(problem) => exit::complain("catalog", &problem, 1),
-    }
+    process::run("catalog", ABOUT, async |config, id, shutdown| {
+        Node::open(config, id).await?.run(shutdown).await
+    })
 }

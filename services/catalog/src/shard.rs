@@ -177,10 +177,8 @@ pub fn start(
         let _alive: oneshot::Sender<()> = alive;
         driver.run(&receiver);
     };
-    let handle = std::thread::Builder::new()
-        .name(format!("shard-{id}"))
-        .spawn(run)
-        .map_err(StoreError::Thread)?;
+    let handle =
+        std::thread::Builder::new().name(format!("shard-{id}")).spawn(run).map_err(StoreError::Thread)?;
     let thread = ShardThread { inputs: inputs.clone(), handle, ended };
     Ok((Shard { id, readers, inputs, shared }, thread, errands))
 }
@@ -268,8 +266,11 @@ impl Driver {
         let now = Instant::now();
         // It was long on its way: what it was fetched for may be over.
         let wanted = self.replica.wants_snapshot(facts.last);
-        let installed =
-            if wanted { self.store.install_snapshot(file, facts, Index(0)).map(|()| true) } else { Ok(false) };
+        let installed = if wanted {
+            self.store.install_snapshot(file, facts, Index(0)).map(|()| true)
+        } else {
+            Ok(false)
+        };
         if let Err(problem) = std::fs::remove_file(file) {
             tracing::warn!(shard = %self.id, file = %file.display(), %problem, "a used snapshot stays behind");
         }
@@ -381,9 +382,13 @@ impl Driver {
             Note::Undoing { to, from } => {
                 tracing::warn!(%shard, %to, %from, "undoing entries that the members do not have");
             }
-            Note::AsksToJoin { last } => tracing::info!(%shard, last_index = %last, "nearly level: asking to join"),
+            Note::AsksToJoin { last } => {
+                tracing::info!(%shard, last_index = %last, "nearly level: asking to join")
+            }
             Note::Joined { epoch } => tracing::info!(%shard, %epoch, "resync done: a member again"),
-            Note::Halted(problem) => tracing::error!(%shard, %problem, "halted: this replica refuses all work"),
+            Note::Halted(problem) => {
+                tracing::error!(%shard, %problem, "halted: this replica refuses all work")
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::exit::with_causes;
 use common::shutdown::Shutdown;
-use tokio::time::{MissedTickBehavior, interval, interval_at, Instant};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::shard::{Input, Shard};
 

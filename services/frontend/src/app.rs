@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::api::{NodeState, NodeStatus, ReplicaState, ReplicaStatus, Role, ShardStatus, Status};
+use common::clock;
 use common::config::{Address, Config};
 use common::runfile;
 use common::secret::Secret;
@@ -190,7 +191,8 @@ impl App {
         let commit_index = shard.commit_index().0;
         let replicas = self.config().replicas_of(shard.id).into_iter().map(|node| {
             let heart = self.0.heartbeats.heart(&node.id);
-            let said = heart.beat.as_ref().and_then(|beat| beat.shards.iter().find(|held| held.shard == shard.id));
+            let said =
+                heart.beat.as_ref().and_then(|beat| beat.shards.iter().find(|held| held.shard == shard.id));
             let is_member = view.as_ref().is_some_and(|view| {
                 said.and_then(|said| said.store).is_some_and(|store| view.has(&node.id, store))
             });
@@ -266,7 +268,7 @@ impl App {
             address: runfile::resolve(self.config(), id, "listen", listen).to_string(),
             pid: beat.as_ref().map(|beat| beat.pid),
             last_beat_ms: silence.map(milliseconds),
-            uptime_s: beat.as_ref().map(|beat| crate::writes::now().0.saturating_sub(beat.started.0) / 1000),
+            uptime_s: beat.as_ref().map(|beat| clock::now().0.saturating_sub(beat.started.0) / 1000),
             version: beat.map(|beat| beat.version),
         }
     }

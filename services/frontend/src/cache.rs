@@ -157,7 +157,9 @@ impl Cache {
         self.misses.fetch_add(1, Ordering::Relaxed);
         let mut fills = self.fills.lock();
         Some(match fills.table.begin(&key, query.clone()) {
-            Begin::Lead(token) => Miss::Lead(Flight { cache: self, query: query.clone(), token: Some(token) }),
+            Begin::Lead(token) => {
+                Miss::Lead(Flight { cache: self, query: query.clone(), token: Some(token) })
+            }
             Begin::Join(flight) => {
                 let (sender, receiver) = oneshot::channel();
                 fills.waiters.entry(flight).or_default().push(sender);
@@ -283,7 +285,9 @@ impl Drop for Flight<'_> {
 fn key_of(query: &Query) -> Option<CacheKey> {
     match query {
         Query::Book(id) => Some(CacheKey::Book(*id)),
-        Query::Page(PageQuery { topic: Some(topic), words: None, .. }) => Some(CacheKey::Topic(topic.clone())),
+        Query::Page(PageQuery { topic: Some(topic), words: None, .. }) => {
+            Some(CacheKey::Topic(topic.clone()))
+        }
         Query::Page(_) => Some(CacheKey::Pages),
         Query::Topics => Some(CacheKey::Topics),
         Query::Sales { .. } | Query::ChainAt(_) => None,

@@ -92,7 +92,14 @@ impl Catalogs {
     }
 
     /// Keeps the link to a node up, for ever.
-    pub async fn keep(&self, node: &NodeId, config: &Config, secret: &Secret, me: &NodeId, writers: &Writers) {
+    pub async fn keep(
+        &self,
+        node: &NodeId,
+        config: &Config,
+        secret: &Secret,
+        me: &NodeId,
+        writers: &Writers,
+    ) {
         let (Some(link), Some(known)) = (self.0.nodes.get(node), config.catalog(node)) else { return };
         let shards = config.shards_of(node);
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
@@ -146,7 +153,9 @@ impl Told {
     fn of(problem: &ConnectError) -> Self {
         match problem {
             ConnectError::TimedOut { .. } => Self::Silent,
-            ConnectError::Refused { .. } | ConnectError::Rejected { .. } | ConnectError::Io { .. } => Self::Lost,
+            ConnectError::Refused { .. } | ConnectError::Rejected { .. } | ConnectError::Io { .. } => {
+                Self::Lost
+            }
         }
     }
 

@@ -38,7 +38,9 @@ impl Happenings {
     pub fn shard(&self, happening: &Happening) {
         let (name, data) = describe(happening);
         match happening {
-            Happening::Halted { .. } | Happening::MembersDiffer { .. } => tracing::error!(event = name, %data),
+            Happening::Halted { .. } | Happening::MembersDiffer { .. } => {
+                tracing::error!(event = name, %data)
+            }
             Happening::Suspected { .. } | Happening::SteppedDown { .. } | Happening::ReplicaFailed { .. } => {
                 tracing::warn!(event = name, %data);
             }
@@ -89,10 +91,9 @@ fn describe(happening: &Happening) -> (&'static str, Value) {
         Happening::Suspected { shard, node, why } => {
             ("replica-suspected", json!({ "shard": shard, "node": node.as_str(), "why": format!("{why:?}") }))
         }
-        Happening::ResyncStarted { shard, node, source } => (
-            "resync-started",
-            json!({ "shard": shard, "node": node.as_str(), "source": source.as_str() }),
-        ),
+        Happening::ResyncStarted { shard, node, source } => {
+            ("resync-started", json!({ "shard": shard, "node": node.as_str(), "source": source.as_str() }))
+        }
         Happening::Joining { shard, node } => ("joining", json!({ "shard": shard, "node": node.as_str() })),
         Happening::ResyncDone { shard, node, epoch } => {
             ("resync-done", json!({ "shard": shard, "node": node.as_str(), "epoch": epoch }))
@@ -100,10 +101,9 @@ fn describe(happening: &Happening) -> (&'static str, Value) {
         Happening::MembersDiffer { shard, index } => {
             ("members-differ", json!({ "shard": shard, "index": index }))
         }
-        Happening::ReplicaFailed { shard, node, problem } => (
-            "replica-failed",
-            json!({ "shard": shard, "node": node.as_str(), "problem": problem }),
-        ),
+        Happening::ReplicaFailed { shard, node, problem } => {
+            ("replica-failed", json!({ "shard": shard, "node": node.as_str(), "problem": problem }))
+        }
         Happening::Halted { shard, problem } => ("halted", json!({ "shard": shard, "problem": problem })),
     }
 }

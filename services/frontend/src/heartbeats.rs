@@ -68,8 +68,10 @@ impl Heartbeats {
     /// The back-end nodes of a configuration, none heard of yet.
     #[must_use]
     pub fn new(config: Arc<Config>, told: Told) -> Self {
-        let options =
-            Options { interval: config.heartbeat.interval, missed_limit: config.heartbeat.missed_limit.get() };
+        let options = Options {
+            interval: config.heartbeat.interval,
+            missed_limit: config.heartbeat.missed_limit.get(),
+        };
         let catalogs = config.catalogs.iter().map(|node| node.id.clone());
         let nodes: Vec<NodeId> = catalogs.chain(config.orders.iter().map(|node| node.id.clone())).collect();
         Self(Arc::new(Hearts {

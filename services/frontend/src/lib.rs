@@ -46,6 +46,7 @@ use std::time::Instant;
 
 use common::config::{Address, Config};
 use common::exit::with_causes;
+use common::process::Failure;
 use common::secret::{self, Secret, SecretError};
 use common::shutdown::{self, Shutdown};
 use common::{link, runfile};
@@ -130,10 +131,8 @@ pub enum FrontendError {
     PartEnded(&'static str),
 }
 
-impl FrontendError {
-    /// Whether it is for whoever wrote the configuration or called the program to mend.
-    #[must_use]
-    pub fn is_wrong_use(&self) -> bool {
+impl Failure for FrontendError {
+    fn is_wrong_use(&self) -> bool {
         matches!(self, Self::Unknown { .. } | Self::Several { .. } | Self::Seed(_))
     }
 }

@@ -193,7 +193,9 @@ impl OrderLink {
         let receiving = async {
             loop {
                 match receiver.recv_many().await {
-                    Ok(replies) => replies.into_iter().for_each(|reply| self.calls.resolve(call_of(&reply), reply)),
+                    Ok(replies) => {
+                        replies.into_iter().for_each(|reply| self.calls.resolve(call_of(&reply), reply))
+                    }
                     Err(problem) => return problem,
                 }
             }
@@ -215,7 +217,9 @@ fn leaves_doubt(reply: &OrderReply) -> bool {
 
 fn call_of(reply: &OrderReply) -> CallId {
     match reply {
-        OrderReply::Bought { call, .. } | OrderReply::Order { call, .. } | OrderReply::Orders { call, .. } => *call,
+        OrderReply::Bought { call, .. }
+        | OrderReply::Order { call, .. }
+        | OrderReply::Orders { call, .. } => *call,
     }
 }
 

@@ -186,7 +186,11 @@ impl App {
         Ok(Rendered::topics(all.into_values().collect(), &served_by))
     }
 
-    async fn read_all_shards(&self, query: &Query, deadline: Instant) -> Result<Vec<(Content, NodeId)>, Failure> {
+    async fn read_all_shards(
+        &self,
+        query: &Query,
+        deadline: Instant,
+    ) -> Result<Vec<(Content, NodeId)>, Failure> {
         let shards: Vec<ShardId> = self.config().shard_ids().collect();
         let reads = shards.into_iter().map(|shard| self.read_until(deadline, shard, query.clone()));
         try_join_all(reads).await
@@ -206,7 +210,8 @@ impl App {
         shard: ShardId,
         query: Query,
     ) -> Result<(Content, NodeId), Failure> {
-        let unavailable = |why: &str| Failure::Unavailable { detail: format!("shard {shard} can't be read: {why}") };
+        let unavailable =
+            |why: &str| Failure::Unavailable { detail: format!("shard {shard} can't be read: {why}") };
         let Some(state) = self.parts().shards.get(shard) else { return Err(unavailable("there is none")) };
         // Listened to from before the first attempt, so that no change is missed in between.
         let mut news = News { views: state.views(), links: self.parts().catalogs.changes() };
@@ -226,7 +231,10 @@ impl App {
                 Err(_) => return Err(unavailable(&state.waits_for().unwrap_or(why))),
             }
             // One retry at once, on another member. After that only something new can help.
-            if failures > 0 && failures.is_multiple_of(2) && timeout_at(deadline.into(), news.next()).await.is_err() {
+            if failures > 0
+                && failures.is_multiple_of(2)
+                && timeout_at(deadline.into(), news.next()).await.is_err()
+            {
                 return Err(unavailable(&state.waits_for().unwrap_or(why)));
             }
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use common::clock;
 use common::config::Config;
 use futures_util::future::join_all;
 use protocol::call::WriteFailure;
@@ -18,7 +19,6 @@ use protocol::ids::{BookId, Index, ShardId};
 
 use crate::api::bulk::read_csv;
 use crate::app::App;
-use crate::writes::now;
 
 /// The largest file: its part for a shard travels as one entry. Larger catalogues are imported.
 pub const SEED_BYTES_MAX: u64 = 16 << 20;
@@ -114,10 +114,12 @@ async fn load_if_empty(app: &App, shard: ShardId, books: Vec<NewBook>) {
 
 async fn load_shard(app: &App, shard: ShardId, books: Vec<NewBook>) {
     let key = CommandKey::new(Scope::Store, format!("seed/{shard}").as_bytes());
-    let command = EncodedCommand::of(&Command { key, at: now(), action: Action::Load { books } });
+    let command = EncodedCommand::of(&Command { key, at: clock::now(), action: Action::Load { books } });
     loop {
         match app.parts().writers.submit(shard, command.clone()).await {
-            Ok(Outcome::Loaded { books }) => return tracing::info!(%shard, books, "the first books are loaded"),
+            Ok(Outcome::Loaded { books }) => {
+                return tracing::info!(%shard, books, "the first books are loaded");
+            }
             Ok(outcome) => return tracing::error!(%shard, ?outcome, "the first books are not loaded"),
             // With the same key it is done once, however often it is asked for.
             Err(WriteFailure::NotDone(why) | WriteFailure::Unknown(why)) => {
@@ -126,7 +128,9 @@ async fn load_shard(app: &App, shard: ShardId, books: Vec<NewBook>) {
                     state.leading().await;
                 }
             }
-            Err(WriteFailure::BadRequest(why)) => return tracing::error!(%shard, %why, "the first books are refused"),
+            Err(WriteFailure::BadRequest(why)) => {
+                return tracing::error!(%shard, %why, "the first books are refused");
+            }
         }
     }
 }
@@ -136,7 +140,8 @@ mod tests {
     use super::*;
 
     fn seed(text: &str) -> Result<usize, String> {
-        let seed = parse(Path::new("catalogue.csv"), text.as_bytes(), 4).map_err(|problem| problem.to_string())?;
+        let seed =
+            parse(Path::new("catalogue.csv"), text.as_bytes(), 4).map_err(|problem| problem.to_string())?;
         Ok(seed.values().map(Vec::len).sum())
     }
 

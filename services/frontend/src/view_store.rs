@@ -58,7 +58,11 @@ impl ViewStore {
     /// The views in a folder that this process has locked.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self(Arc::new(Files { folder: folder.to_owned(), swapping: Mutex::new(()), unsynced: AtomicBool::new(false) }))
+        Self(Arc::new(Files {
+            folder: folder.to_owned(),
+            swapping: Mutex::new(()),
+            unsynced: AtomicBool::new(false),
+        }))
     }
 
     /// The view of a shard, if there is one.

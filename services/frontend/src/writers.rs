@@ -97,7 +97,9 @@ pub struct Surroundings {
 
 impl Writers {
     /// Where to tell the writers of these shards, and what their tasks hear it from.
-    pub fn new(shards: impl Iterator<Item = ShardId>) -> (Self, BTreeMap<ShardId, mpsc::Receiver<ShardEvent>>) {
+    pub fn new(
+        shards: impl Iterator<Item = ShardId>,
+    ) -> (Self, BTreeMap<ShardId, mpsc::Receiver<ShardEvent>>) {
         let mut senders = BTreeMap::new();
         let mut receivers = BTreeMap::new();
         for shard in shards {

@@ -1,12 +1,13 @@
 //! Writes and orders: to the shard's writer, or to an order node.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
+use common::clock;
 use protocol::call::{CallId, OrderCall, OrderReply, Trace, WriteFailure};
 use protocol::catalogue::{Order, OrderLine};
 use protocol::command::{Action, Command, CommandKey, Outcome};
 use protocol::entry::EncodedCommand;
-use protocol::ids::{NodeId, OrderId, ShardId, Timestamp};
+use protocol::ids::{NodeId, OrderId, ShardId};
 
 use crate::app::{App, Failure};
 use crate::orders::{NoAnswer, buy_is_final};
@@ -25,7 +26,7 @@ impl App {
     ) -> Result<(Outcome, NodeId), Failure> {
         let shard = self.shard_of(&key, &action);
         tracing::debug!(request_id = %trace.request_id, %shard, "write");
-        let command = EncodedCommand::of(&Command { key, at: now(), action });
+        let command = EncodedCommand::of(&Command { key, at: clock::now(), action });
         let outcome = self.parts().writers.submit(shard, command).await.map_err(Failure::Write)?;
         Ok((outcome, self.id().clone()))
     }
@@ -35,7 +36,9 @@ impl App {
         let count = self.config().shards.count.get();
         let book = match action {
             Action::Buy { lines, .. } => lines.first().map(|line| line.book),
-            Action::AddStock { book, .. } | Action::SetPrice { book, .. } | Action::RemoveBook { book } => Some(*book),
+            Action::AddStock { book, .. } | Action::SetPrice { book, .. } | Action::RemoveBook { book } => {
+                Some(*book)
+            }
             Action::PutBook(book) => book.id,
             Action::Load { books } => books.iter().find_map(|book| book.id),
         };
@@ -125,10 +128,4 @@ impl App {
 
 fn unavailable(why: String) -> Failure {
     Failure::Unavailable { detail: format!("orders can't be read: {why}") }
-}
-
-/// The time as entries carry it.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

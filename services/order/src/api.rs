@@ -5,8 +5,8 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use common::clock;
 use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
 use common::shutdown::Shutdown;
@@ -14,7 +14,7 @@ use protocol::call::{CallId, OrderCall, OrderReply, Trace};
 use protocol::catalogue::OrderLine;
 use protocol::command::{Action, Command, CommandKey};
 use protocol::entry::EncodedCommand;
-use protocol::ids::{OrderId, Timestamp};
+use protocol::ids::OrderId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -126,7 +126,7 @@ impl Desk {
         };
         // Ids of one process rise, also within a millisecond and when the clock is set back.
         let order = OrderId(uuid::Uuid::now_v7().as_u128());
-        let command = Command { key, at: wall_clock(), action: Action::Buy { order, lines } };
+        let command = Command { key, at: clock::now(), action: Action::Buy { order, lines } };
         let command = EncodedCommand::of(&command);
         self.buys.submit(Buy { caller: replies.clone(), call, trace, shard, command }, now);
     }
@@ -142,13 +142,6 @@ pub(crate) fn answer(caller: &LinkSender<OrderReply>, reply: &OrderReply) {
     if caller.send(reply).is_err() {
         tracing::debug!("a caller has gone before its answer");
     }
-}
-
-/// The time of day.
-#[must_use]
-pub fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Counts a link for as long as it is open, however it ends.

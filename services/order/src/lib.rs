@@ -34,9 +34,10 @@ use std::time::Duration;
 use common::config::Config;
 use common::exit::with_causes;
 use common::heartbeat::Heart;
+use common::process::Failure;
 use common::secret::{self, Secret, SecretError};
 use common::shutdown::{self, Shutdown};
-use common::{link, runfile};
+use common::{clock, link, runfile};
 use protocol::call::Beat;
 use protocol::ids::{NodeId, Timestamp};
 use tokio::net::TcpListener;
@@ -102,6 +103,12 @@ pub enum NodeError {
     /// A part of the node ended that should run as long as the node.
     #[error("the {0} ended unexpectedly")]
     PartEnded(&'static str),
+}
+
+impl Failure for NodeError {
+    fn is_wrong_use(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
 }
 
 /// A node whose book is open and whose port is bound.
@@ -261,7 +268,7 @@ fn spawn_listener(
 
 fn spawn_hearts(parts: &mut Parts, frontends: &FrontEnds, desk: &Desk, shutdown: &Shutdown) {
     let FrontEnds { config, secret, me } = frontends;
-    let started = api::wall_clock();
+    let started = clock::now();
     for frontend in config.frontends.clone() {
         let heart = Heart { me: me.clone(), secret: secret.clone(), interval: config.heartbeat.interval };
         let (config, shutdown) = (config.clone(), shutdown.clone());
