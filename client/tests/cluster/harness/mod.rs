@@ -1,0 +1,18 @@
+//! What the tests stand on: clusters of real processes, load on them, and an audit afterwards.
+
+mod cluster;
+mod http;
+mod order_nodes;
+mod process;
+mod programs;
+mod setup;
+mod shopping;
+mod wait;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use http::{Answer, Http};
+pub(crate) use process::last_lines;
+pub(crate) use programs::{Ran, run};
+pub(crate) use setup::{Setup, book, catalogue};
+pub(crate) use shopping::{Receipts, Shopping, audit};
+pub(crate) use wait::{LIMIT, wait_for};
