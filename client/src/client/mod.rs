@@ -28,7 +28,7 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// How long a call may take with all its retries: longer than a fail-over, shorter than patience.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long one attempt may take; a front end that needs more is as good as down.
-const ATTEMPT_MAX: Duration = Duration::from_secs(4);
+const ATTEMPT_MAX: Duration = Duration::from_secs(6);
 /// How long a connection may take to be made; on a network that works it is milliseconds.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long a bulk load may take: it sends files of any size.
