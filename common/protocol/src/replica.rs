@@ -240,6 +240,13 @@ impl Replica {
         if epoch < self.standing.promise { Err(self.standing.promise) } else { Ok(()) }
     }
 
+    /// Whether a message is of a writer that this replica goes by: not of an older epoch than its promise.
+    /// What it has to say unasked is for whoever last sent such a message, as far as that one is there.
+    #[must_use]
+    pub fn heeds(&self, message: &ToReplica) -> bool {
+        epoch_of(message).is_some_and(|epoch| epoch >= self.standing.promise)
+    }
+
     /// A message from a writer, or from a front end that wants to become one.
     pub fn handle(&mut self, now: Instant, message: ToReplica) -> Vec<Effect> {
         assert!(self.pending.is_none(), "a step was not answered with `persisted` or `failed`");

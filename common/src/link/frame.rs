@@ -157,6 +157,12 @@ impl<Out: Serialize> LinkSender<Out> {
         }
     }
 
+    /// Whether this sends on the same link as another.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.outbox, &other.outbox)
+    }
+
     /// Whether the link is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {

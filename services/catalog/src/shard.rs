@@ -170,7 +170,7 @@ pub fn start(
     });
     let (inputs, receiver) = sync_channel(INPUTS_MAX);
     let (errands, requests) = Errands::new(id, directory, readers.clone(), inputs.clone());
-    let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, writer: None };
+    let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, links: Vec::new() };
     let (alive, ended) = oneshot::channel();
     let run = move || {
         // Dropped with the thread, also by a panic.
@@ -208,8 +208,8 @@ struct Driver {
     store: Store,
     shared: Arc<Shared>,
     errands: tokio::sync::mpsc::Sender<Errand>,
-    /// The link of whoever spoke last as a writer.
-    writer: Option<LinkSender<CatalogReply>>,
+    /// The open links; last, the one whose writer this replica goes by.
+    links: Vec<LinkSender<CatalogReply>>,
 }
 
 impl Driver {
@@ -238,10 +238,8 @@ impl Driver {
         let now = Instant::now();
         match input {
             Input::Message { from, message } => {
-                let silent = self.writer.as_ref().is_none_or(LinkSender::is_closed);
-                if silent || !matches!(message, ToReplica::Report) {
-                    self.writer = Some(from.clone());
-                }
+                let heeded = self.replica.heeds(&message);
+                self.remember(&from, heeded);
                 let effects = self.replica.handle(now, message);
                 self.carry_out_for(&from, effects);
                 Vec::new()
@@ -260,6 +258,14 @@ impl Driver {
             }
             Input::Stop => Vec::new(),
         }
+    }
+
+    /// Keeps the links by which something can be said unasked. A late message of an earlier writer, or on a
+    /// link that has been closed since, does not put its link in front of the one that counts.
+    fn remember(&mut self, from: &LinkSender<CatalogReply>, heeded: bool) {
+        self.links.retain(|link| !link.is_closed() && !link.is_same(from));
+        let place = if heeded { self.links.len() } else { 0 };
+        self.links.insert(place, from.clone());
     }
 
     fn install(&mut self, file: &Path, facts: &SnapshotFacts) -> Vec<Effect> {
@@ -296,8 +302,8 @@ impl Driver {
         if effects.is_empty() {
             return;
         }
-        match self.writer.clone() {
-            Some(writer) => self.carry_out_for(&writer, effects),
+        match self.links.iter().rev().find(|link| !link.is_closed()).cloned() {
+            Some(link) => self.carry_out_for(&link, effects),
             None => tracing::debug!(shard = %self.id, "nobody to tell"),
         }
     }

@@ -31,7 +31,10 @@ pub(crate) struct Process {
     step: Option<Step>,
     inputs: VecDeque<Input>,
     /// Where the last message of the protocol came from, and over which connection.
-    asked_by: Option<(LinkId, u64)>,
+    /// The connections heard from; last, the one whose writer the replica goes by.
+    heard_on: Vec<(LinkId, u64)>,
+    /// Whose message the step under way is for.
+    step_for: Option<(LinkId, u64)>,
     /// Pulls and snapshots, one at a time; the first is under way. None is ever called off.
     errands: VecDeque<Source>,
 }
@@ -120,9 +123,9 @@ impl World {
             let Some(input) = process.inputs.pop_front() else { break };
             let (effects, asker) = match input {
                 Input::Message { link, generation, message } => {
-                    if !matches!(message, ToReplica::Report) {
-                        process.asked_by = Some((link, generation));
-                    }
+                    process.heard_on.retain(|known| *known != (link, generation));
+                    let place = if process.replica.heeds(&message) { process.heard_on.len() } else { 0 };
+                    process.heard_on.insert(place, (link, generation));
                     (process.replica.handle(now, message), Some((link, generation)))
                 }
                 Input::Pulled(source) => (self.take_pulled(node, source), None),
@@ -158,7 +161,7 @@ impl World {
         let run = self.nodes[node].runs;
         for effect in effects {
             match effect {
-                Effect::Persist(step) => self.begin_step(node, step),
+                Effect::Persist(step) => self.begin_step(node, step, asker),
                 Effect::Send(said) => self.answer(node, said, asker),
                 Effect::Pull { source, after } => {
                     let of = self.index_of(&source);
@@ -186,13 +189,14 @@ impl World {
         self.nodes.iter().position(|node| node.id == *id).expect("a source is a configured replica")
     }
 
-    fn begin_step(&mut self, node: NodeIndex, step: Step) {
+    fn begin_step(&mut self, node: NodeIndex, step: Step, asker: Option<(LinkId, u64)>) {
         let slow = self.nodes[node].disk_slow_until > self.now;
         let delay = if slow { self.random.millis(200..1600) } else { self.random.micros(100..3000) };
         let run = self.nodes[node].runs;
         let process = self.nodes[node].process.as_mut().expect("it asked for the step");
         assert!(process.step.is_none(), "a replica asks for one step at a time");
         process.step = Some(step);
+        process.step_for = asker;
         self.after(delay, Event::StepDone { node, run });
     }
 
@@ -203,7 +207,7 @@ impl World {
         let fails = self.nodes[node].disk_fails_until > now;
         let entry = &mut self.nodes[node];
         let process = entry.process.as_mut().expect("it was there above");
-        let asker = process.asked_by;
+        let asker = process.step_for;
         let effects = if fails {
             process.replica.failed(instant, "no space left".to_owned())
         } else {
@@ -226,8 +230,9 @@ impl World {
     }
 
     fn answer(&mut self, node: NodeIndex, said: Said, asker: Option<(LinkId, u64)>) {
-        let asked_by = self.nodes[node].process.as_ref().and_then(|process| process.asked_by);
-        let Some((link, generation)) = asker.or(asked_by) else { return };
+        let heard_on = self.nodes[node].process.iter().flat_map(|process| process.heard_on.iter().rev());
+        let open = heard_on.copied().find(|(link, generation)| self.arrives(*link, *generation));
+        let Some((link, generation)) = asker.or(open) else { return };
         // What was asked over a connection that broke is mostly not answered over the next one.
         let same = self.arrives(link, generation);
         if same || self.random.chance(50) {
@@ -323,7 +328,8 @@ fn start(node: &mut Node) {
         replica,
         step: None,
         inputs: VecDeque::new(),
-        asked_by: None,
+        heard_on: Vec::new(),
+        step_for: None,
         errands: VecDeque::new(),
     });
 }
