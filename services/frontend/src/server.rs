@@ -30,8 +30,9 @@ use crate::metrics::Metrics;
 
 /// How often connections are looked at; one that is silent is closed after one to two of these.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long requests under way may take once the front end stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests under way may take once the front end stops. Less than the 10 s after which whoever
+/// stops it loses patience.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long to wait after a failed accept: what is missing, such as a free file, does not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How many clients beyond the limit are told so at a time; the others are just cut off.

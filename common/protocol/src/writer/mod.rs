@@ -216,7 +216,10 @@ impl<T> Writer<T> {
             Office::Surveying => {
                 let unheard = self.configured.iter().filter(|node| !self.has_reported(node));
                 let names: Vec<&str> = unheard.map(NodeId::as_str).collect();
-                Some(format!("no view is stored: every replica must report; missing: {}", names.join(", ")))
+                Some(format!(
+                    "a report of {}: no view is stored, so every replica must say which it knows",
+                    names.join(", ")
+                ))
             }
             Office::Swapping { .. } | Office::Checking { .. } => Some("the view store".to_owned()),
             Office::Sealing { sealed, .. } => {
