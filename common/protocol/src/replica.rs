@@ -231,15 +231,6 @@ impl Replica {
         self.halted.as_deref()
     }
 
-    /// Whether it may answer a reader whose view has this epoch: not if it has promised a higher one,
-    /// for then it may have been left out, and be behind, without the reader's knowledge.
-    ///
-    /// # Errors
-    /// The promised epoch.
-    pub fn may_be_read(&self, epoch: Epoch) -> Result<(), Epoch> {
-        if epoch < self.standing.promise { Err(self.standing.promise) } else { Ok(()) }
-    }
-
     /// Whether a message is of a writer that this replica goes by: not of an older epoch than its promise.
     /// What it has to say unasked is for whoever last sent such a message, as far as that one is there.
     #[must_use]
@@ -537,6 +528,16 @@ impl Replica {
     pub(crate) fn send(&self, reply: Reply) -> Vec<Effect> {
         vec![Effect::Send(Said { store: self.standing.store, reply })]
     }
+}
+
+/// Whether a replica that has made this promise may answer a reader whose view has this epoch: not if the
+/// promise is higher, for then the replica may have been left out, and be behind, without the reader's
+/// knowledge. A function of its own, for reads go past the replica's owner.
+///
+/// # Errors
+/// The promised epoch.
+pub fn may_be_read(promise: Epoch, reader: Epoch) -> Result<(), Epoch> {
+    if reader < promise { Err(promise) } else { Ok(()) }
 }
 
 fn epoch_of(message: &ToReplica) -> Option<Epoch> {

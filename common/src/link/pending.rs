@@ -59,18 +59,6 @@ impl<R> Pending<R> {
         let waiting = std::mem::take(&mut self.0.lock().waiting);
         drop(waiting);
     }
-
-    /// How many wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.lock().waiting.len()
-    }
-
-    /// Whether nobody waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// A call that waits for its answer: `None` if the link closed before it came. Whoever drops it waits

@@ -15,6 +15,7 @@ use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
 use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, Query, ReadReply, SnapshotFacts};
 use protocol::ids::{Epoch, Index, ShardId, StoreId};
+use protocol::replica::may_be_read;
 use tokio::task::JoinSet;
 
 use crate::shard::{Input, Shard};
@@ -134,8 +135,7 @@ fn refusal(shard: &Shard, read: &ReadCall) -> Option<ReadReply> {
     if shard.store() != read.store {
         return Some(ReadReply::NotHere);
     }
-    let promise = shard.promise();
-    (promise > read.epoch).then_some(ReadReply::Sealed { promise })
+    may_be_read(shard.promise(), read.epoch).err().map(|promise| ReadReply::Sealed { promise })
 }
 
 fn reply(replies: &Replies, call: CallId, reply: ReadReply) {

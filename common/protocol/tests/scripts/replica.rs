@@ -7,7 +7,7 @@ use goldenscript::{ArgumentConsumer, Command, Context};
 use protocol::call::LogPage;
 use protocol::ids::{Epoch, Index, ShardId, StoreId};
 use protocol::message::{Append, Recover, ToReplica};
-use protocol::replica::{Effect, Replica, Step};
+use protocol::replica::{Effect, Replica, Step, may_be_read};
 use protocol::view::{Member, View};
 
 use crate::disk::Disk;
@@ -144,7 +144,7 @@ impl goldenscript::Runner for Runner {
             "snapshot" => self.snapshot(command)?,
             "readable" => {
                 let epoch = Epoch(first.parse()?);
-                return Ok(match self.replica.may_be_read(epoch) {
+                return Ok(match may_be_read(self.replica.standing().promise, epoch) {
                     Ok(()) => "yes\n".to_owned(),
                     Err(promise) => format!("no: e{promise} is promised\n"),
                 });

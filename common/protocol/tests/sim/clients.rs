@@ -11,6 +11,7 @@ use protocol::call::WriteFailure;
 use protocol::command::{Action, Command, CommandKey, Outcome, Scope};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{BookId, Epoch, Index, StoreId, Timestamp};
+use protocol::replica::may_be_read;
 
 use crate::cluster::{Event, FrontId, World};
 use crate::fronts::Ticket;
@@ -192,7 +193,8 @@ impl World {
     pub(crate) fn read_at(&mut self, read: Read) {
         let node = &self.nodes[read.node];
         let Some(process) = &node.process else { return };
-        let here = node.disk.store == read.store && process.replica.may_be_read(read.epoch).is_ok();
+        let here = node.disk.store == read.store
+            && may_be_read(process.replica.standing().promise, read.epoch).is_ok();
         let shown = match node.disk.tables.books.get(&read.book) {
             _ if !here => Shown::NotHere,
             Some(book) => Shown::Book { version: book.version, cost_cents: book.cost_cents },
