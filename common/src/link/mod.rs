@@ -5,24 +5,25 @@
 //! After the `101` both sides send frames: a length of four bytes, little-endian, and a message in
 //! postcard's encoding.
 //!
-//! Sending never waits and never does I/O: a message is encoded into the link's outbox, and one task
-//! writes whatever has gathered there with one system call. So many messages that are sent at about the
-//! same time cost one write here and one read there, without a timer.
+//! Sending never waits: a message is encoded into the link's outbox, and whatever has gathered there is
+//! written with one system call, by the link's own task or by the sender. So many messages that are sent
+//! at about the same time cost one write here and one read there, without a timer.
 //!
 //! - `handshake`: both ends of the beginning; [`connect`] and [`accept`].
-//! - `frame`: [`open`], the outbox, and reading.
+//! - `frame`: [`open`], and reading.
+//! - `outbox`: sending, and who writes to the socket.
 //! - `pending`: which caller waits for which answer.
 //! - `serve`: accepting links until the process stops.
 
 mod frame;
 mod handshake;
+mod outbox;
 mod pending;
 mod serve;
 
-pub use frame::{
-    Closed, FRAME_BYTES_MAX, LinkReceiver, LinkSender, OUTBOX_BYTES_MAX, Opened, RecvError, open,
-};
+pub use frame::{FRAME_BYTES_MAX, LinkReceiver, Opened, RecvError, open};
 pub use handshake::{ConnectError, Connected, HANDSHAKE_TIMEOUT, accept, connect};
+pub use outbox::{Closed, Flush, LinkSender, OUTBOX_BYTES_MAX};
 pub use pending::{Pending, Waiting};
 pub use serve::serve;
 

@@ -74,11 +74,15 @@ fn dispatch(calls: Vec<CatalogCall>, shards: &Shards, replies: &Replies, jobs: &
             }
             CatalogCall::Read { call, .. } if jobs.len() > JOBS_MAX => {
                 reply(replies, call, ReadReply::Failed(format!("{JOBS_MAX} reads are under way")));
+                replies.push();
             }
             CatalogCall::Read { call, shard, store, epoch, query } => {
                 let read = ReadCall { call, store, epoch, query };
                 match (shards.get(&shard), &read.query) {
-                    (None, _) => reply(replies, call, ReadReply::NotHere),
+                    (None, _) => {
+                        reply(replies, call, ReadReply::NotHere);
+                        replies.push();
+                    }
                     (Some(_), Query::Book(_)) => lookups.entry(shard).or_default().push(read),
                     // Whatever may take longer must not hold up a look at one book.
                     (Some(shard), _) => spawn_reads(jobs, shard, vec![read], replies),
@@ -128,6 +132,7 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
             });
             reply(&replies, read.call, answer);
         }
+        replies.push();
     });
 }
 
@@ -140,7 +145,7 @@ fn refusal(shard: &Shard, read: &ReadCall) -> Option<ReadReply> {
 
 fn reply(replies: &Replies, call: CallId, reply: ReadReply) {
     // A reader whose link has closed does not wait any more.
-    drop(replies.send(&CatalogReply::Read { call, reply }));
+    drop(replies.put(&CatalogReply::Read { call, reply }));
 }
 
 fn page(readers: &Readers, after: Index) -> LogPage {

@@ -330,7 +330,7 @@ impl Driver {
                 }
                 Effect::Send(said) => {
                     // If the link is gone, the writer asks again on the next one.
-                    drop(link.send(&CatalogReply::Replicate { shard: self.id, said }));
+                    drop(link.put(&CatalogReply::Replicate { shard: self.id, said }));
                 }
                 Effect::Pull { source, after } => self.ask(Errand::Pull { source, after }),
                 Effect::FetchSnapshot { source, at_least } => {
@@ -340,6 +340,8 @@ impl Driver {
                 Effect::Note(note) => self.note(&note),
             }
         }
+        // From here, without waking the link's own task.
+        link.push();
     }
 
     fn persist(&mut self, step: Step) -> Result<Done, StoreError> {

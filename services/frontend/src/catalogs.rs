@@ -58,11 +58,18 @@ impl Catalogs {
         self.0.changes.subscribe()
     }
 
-    /// Sends a replica a message; lost if there is no link.
-    pub fn send(&self, node: &NodeId, shard: ShardId, message: ToReplica) {
+    /// Puts a message for a replica where [`Catalogs::push`] finds it; lost if there is no link.
+    pub fn put(&self, node: &NodeId, shard: ShardId, message: ToReplica) {
         let Some(sender) = self.0.nodes.get(node).and_then(|link| link.sender.load_full()) else { return };
         // A link that has just closed loses it as well: the writer asks again on the next one.
-        drop(sender.send(&CatalogCall::Replicate { shard, message }));
+        drop(sender.put(&CatalogCall::Replicate { shard, message }));
+    }
+
+    /// Sends a replica what was put.
+    pub fn push(&self, node: &NodeId) {
+        if let Some(sender) = self.0.nodes.get(node).and_then(|link| link.sender.load_full()) {
+            sender.push();
+        }
     }
 
     /// Asks a replica. The answer is `None` if the link breaks before it comes.

@@ -58,6 +58,7 @@ async fn dispatch(
                     writes.entry(shard).or_default().push((ticket, command));
                 } else {
                     ticket.complete(Err(WriteFailure::BadRequest(format!("there is no shard {shard}"))));
+                    replies.push();
                 }
             }
             InternalCall::Follow { shard, after, chain } => {

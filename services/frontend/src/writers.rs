@@ -49,12 +49,12 @@ pub enum Ticket {
 }
 
 impl Ticket {
-    /// Tells the caller what became of its write.
+    /// Tells the caller what became of its write. Over a link the answer goes with its next push.
     pub fn complete(self, result: Result<Outcome, WriteFailure>) {
         match self {
             // A caller that has gone asks again with its key, if it wants to know.
             Self::Local(caller) => drop(caller.send(result)),
-            Self::Remote { link, call } => drop(link.send(&InternalReply::Submitted { call, result })),
+            Self::Remote { link, call } => drop(link.put(&InternalReply::Submitted { call, result })),
         }
     }
 }
@@ -126,6 +126,38 @@ impl Writers {
         let (sender, receiver) = oneshot::channel();
         self.tell(shard, ShardEvent::Submit(vec![(Ticket::Local(sender), command)])).await;
         receiver.await.unwrap_or_else(|_| Err(WriteFailure::Unknown("the front end stops".to_owned())))
+    }
+}
+
+/// The links that a round of effects has put messages on: each is written to once, at the end of it.
+#[derive(Debug, Default)]
+struct Written {
+    replicas: Vec<NodeId>,
+    callers: Vec<LinkSender<InternalReply>>,
+}
+
+impl Written {
+    fn replica(&mut self, node: NodeId) {
+        if !self.replicas.contains(&node) {
+            self.replicas.push(node);
+        }
+    }
+
+    fn caller(&mut self, ticket: &Ticket) {
+        if let Ticket::Remote { link, .. } = ticket
+            && !self.callers.iter().any(|known| known.is_same(link))
+        {
+            self.callers.push(link.clone());
+        }
+    }
+
+    fn push(self, catalogs: &Catalogs) {
+        for node in &self.replicas {
+            catalogs.push(node);
+        }
+        for link in self.callers {
+            link.push();
+        }
     }
 }
 
@@ -218,10 +250,14 @@ impl Driver {
 
     fn carry_out(&mut self, effects: Vec<Effect<Ticket>>) {
         let shard = self.shard;
+        let mut written = Written::default();
         let mut todo: std::collections::VecDeque<Effect<Ticket>> = effects.into();
         while let Some(effect) = todo.pop_front() {
             match effect {
-                Effect::Send { to, message } => self.around.catalogs.send(&to, shard, message),
+                Effect::Send { to, message } => {
+                    self.around.catalogs.put(&to, shard, message);
+                    written.replica(to);
+                }
                 Effect::ReadView => {
                     let store = self.around.view_store.clone();
                     self.storing.spawn(async move { Stored::Read(store.read(shard).await) });
@@ -256,10 +292,14 @@ impl Driver {
                         state.set_commit(index);
                     }
                 }
-                Effect::Complete { ticket, result } => ticket.complete(result),
+                Effect::Complete { ticket, result } => {
+                    written.caller(&ticket);
+                    ticket.complete(result);
+                }
                 Effect::Happening(happening) => self.around.happenings.shard(&happening),
             }
         }
+        written.push(&self.around.catalogs);
     }
 
     fn invalidate(&self, touched: &Touched) {
