@@ -2,20 +2,29 @@
 //! signals, and an exit code that says how it ended.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use protocol::ids::NodeId;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
 use crate::exit::complain;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry;
 
-/// How many threads drive a process's tasks. Disks and SQL have threads of their own; a store's processes
+/// What drives a process's tasks. Disks and SQL have threads of their own in any case, and a store's processes
 /// share the cores of a machine.
-const WORKERS: usize = 2;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// One thread: for a process whose tasks only carry messages to and from its other threads. No task
+    /// ever moves to another core, so none wakes one.
+    Alone,
+    /// Two threads: for a process that has many callers at once.
+    Shared,
+}
 
 /// What a process takes on its command line.
 #[derive(Debug, Parser)]
@@ -41,6 +50,7 @@ pub trait Failure: Error {
 pub fn run<E: Failure>(
     program: &'static str,
     about: &'static str,
+    drive: Drive,
     serve: impl AsyncFnOnce(Config, NodeId, Shutdown) -> Result<(), E>,
 ) -> ExitCode {
     let arguments = match parse(program, about) {
@@ -55,8 +65,7 @@ pub fn run<E: Failure>(
         Ok(lines) => lines,
         Err(problem) => return complain(program, &problem, 2),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
-    let runtime = match runtime {
+    let runtime = match drive.runtime() {
         Ok(runtime) => runtime,
         Err(problem) => return complain(program, &problem, 1),
     };
@@ -85,6 +94,15 @@ pub fn run<E: Failure>(
             // What led to it stands before it in the log.
             drop(lines);
             complain(program, &problem, if problem.is_wrong_use() { 2 } else { 1 })
+        }
+    }
+}
+
+impl Drive {
+    fn runtime(self) -> io::Result<Runtime> {
+        match self {
+            Self::Alone => Builder::new_current_thread().enable_all().build(),
+            Self::Shared => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
         }
     }
 }

@@ -15,7 +15,6 @@ use common::link::{LinkSender, Pending};
 use common::shutdown::Shutdown;
 use parking_lot::Mutex;
 use protocol::call::{CallId, InternalCall, OrderReply, Trace, WriteFailure};
-use protocol::catalogue::Order;
 use protocol::command::{Outcome, Refusal};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{Index, ShardId};
@@ -94,7 +93,6 @@ struct UnderWay {
     caller: LinkSender<OrderReply>,
     call: CallId,
     request_id: String,
-    shard: ShardId,
     submit: InternalCall,
     on: Option<LineNumber>,
     sends: u32,
@@ -167,7 +165,7 @@ impl Buys {
         let number = CallId(table.buys_made);
         let request_id = trace.request_id.clone();
         let submit = InternalCall::Submit { call: number, shard, trace, command };
-        let mut buy = UnderWay { caller, call, request_id, shard, submit, on: None, sends: 0, since: now };
+        let mut buy = UnderWay { caller, call, request_id, submit, on: None, sends: 0, since: now };
         let refusal = if table.stopping {
             Some("this order node is stopping")
         } else if table.under_way.len() >= UNDER_WAY_MAX {
@@ -191,7 +189,7 @@ impl Buys {
         }
     }
 
-    fn answered(&self, rank: usize, answers: Vec<Answer>, now: Instant) -> Vec<(ShardId, Order)> {
+    fn answered(&self, rank: usize, answers: Vec<Answer>, now: Instant) {
         let mut table = self.table.lock();
         if let Some(up) = table.lines.get_mut(&rank) {
             up.heard = now;
@@ -202,17 +200,12 @@ impl Buys {
         let finished: Vec<(UnderWay, Result<Outcome, WriteFailure>)> = known.collect();
         let is_idle = table.under_way.is_empty();
         drop(table);
-        let mut sold = Vec::new();
         for (buy, result) in finished {
-            if let Ok(Outcome::Sold(order)) = &result {
-                sold.push((buy.shard, order.clone()));
-            }
             buy.finish(result, now);
         }
         if is_idle {
             self.idle.notify_waiters();
         }
-        sold
     }
 
     /// A link to the front end of this rank is up; a lower rank is preferred. It counts until the guard
@@ -299,9 +292,9 @@ pub struct LineGuard {
 }
 
 impl LineGuard {
-    /// Answers have come over the line: passes each on to whoever asked. Returns what was sold.
-    pub fn answered(&self, answers: Vec<Answer>, now: Instant) -> Vec<(ShardId, Order)> {
-        self.buys.answered(self.rank, answers, now)
+    /// Answers have come over the line: passes each on to whoever asked.
+    pub fn answered(&self, answers: Vec<Answer>, now: Instant) {
+        self.buys.answered(self.rank, answers, now);
     }
 }
 
@@ -322,7 +315,7 @@ fn log(request_id: &str, result: &Result<Outcome, WriteFailure>, took: Duration)
     let took_us = took.as_micros();
     match result {
         Ok(Outcome::Sold(order)) => {
-            tracing::info!(request_id, order = %order.id, lines = order.items.len(), took_us, "sold");
+            tracing::debug!(request_id, order = %order.id, lines = order.items.len(), took_us, "sold");
         }
         Ok(Outcome::Refused(Refusal::KeyConflict)) => {
             tracing::info!(request_id, took_us, "not sold: the key was used for something else");

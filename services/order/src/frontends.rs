@@ -41,13 +41,12 @@ pub struct FrontEnds {
 
 impl FrontEnds {
     /// Keeps a link to a front end, on which buys travel, until shutdown. `rank` is the front end's place
-    /// in the configuration. What was sold goes to the book of orders as well.
+    /// in the configuration.
     pub async fn carry_buys(
         self,
         rank: usize,
         frontend: FrontendNode,
         buys: Arc<Buys>,
-        sold: mpsc::Sender<Input>,
         mut shutdown: Shutdown,
     ) {
         let keep = async {
@@ -56,7 +55,7 @@ impl FrontEnds {
                 match self.connect(&frontend).await {
                     Ok(connected) => {
                         pauses.up(&frontend, "buys");
-                        let problem = carry(connected, rank, &buys, &sold).await;
+                        let problem = carry(connected, rank, &buys).await;
                         pauses.broke(&frontend, "buys", &problem);
                     }
                     Err(problem) => pauses.failed(&frontend, "buys", &problem),
@@ -98,7 +97,7 @@ impl FrontEnds {
     }
 }
 
-async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>, sold: &mpsc::Sender<Input>) -> RecvError {
+async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>) -> RecvError {
     let Opened { sender, mut receiver, flush } = link::open::<InternalCall, InternalReply>(connected);
     let line = Line { sender, commits: Pending::default() };
     let commits = line.commits.clone();
@@ -119,11 +118,7 @@ async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>, sold: &mpsc:
                     }
                 }
             }
-            let orders = up.answered(answers, Instant::now());
-            if !orders.is_empty() {
-                // When the book is busy, they come along the log only.
-                drop(sold.try_send(Input::Sold(orders)));
-            }
+            up.answered(answers, Instant::now());
         }
     };
     tokio::select! {

@@ -237,9 +237,9 @@ fn spawn_links(
 ) {
     for (rank, frontend) in frontends.config.frontends.iter().cloned().enumerate() {
         let (frontends, buys) = (frontends.clone(), desk.buys.clone());
-        let (sold, shutdown) = (inputs.clone(), shutdown.clone());
+        let shutdown = shutdown.clone();
         parts.spawn(async move {
-            frontends.carry_buys(rank, frontend, buys, sold, shutdown).await;
+            frontends.carry_buys(rank, frontend, buys, shutdown).await;
             "link for buys"
         });
     }

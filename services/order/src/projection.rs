@@ -16,14 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::exit::with_causes;
 use common::link::LinkSender;
 use protocol::call::{Feed, InternalCall, ShardBeat};
-use protocol::catalogue::Order;
 use protocol::ids::{Chain, Digest, Epoch, Index, ShardId};
 use tokio::sync::{mpsc, watch};
 
 use crate::book::{Book, BookError, Change, Cursor, Opened, Readers};
 
 /// How many inputs may wait for the thread. When so many do, the feed's link is not read on, which slows
-/// whoever feeds; orders ahead of the log are dropped, for they come along the log as well.
+/// whoever feeds.
 pub const INPUTS_MAX: usize = 64;
 /// About how many sales are entered in one transaction: enough that its own cost is spread, few enough
 /// that the book is seen to grow while it is built anew.
@@ -38,8 +37,6 @@ pub enum Input {
     Feed(Feed),
     /// What the book has of this shard is not its history.
     StartOver(ShardId),
-    /// These were just sold.
-    Sold(Vec<(ShardId, Order)>),
     /// A reader found the file damaged.
     Damaged(BookError),
 }
@@ -99,7 +96,6 @@ pub struct Projection {
 #[derive(Debug, Default)]
 struct Round {
     changes: Vec<Change>,
-    ahead: BTreeMap<ShardId, Vec<Order>>,
     follow: BTreeSet<ShardId>,
     places: Places,
 }
@@ -151,20 +147,13 @@ impl Projection {
                 }
                 Input::Feed(feed) => round.feed(feed),
                 Input::StartOver(shard) => self.start_over(&mut round, shard),
-                Input::Sold(orders) => {
-                    for (shard, order) in orders {
-                        round.ahead.entry(shard).or_default().push(order);
-                    }
-                }
                 Input::Damaged(damage) => damaged = Some(damage),
             }
         }
         if let Some(damage) = damaged {
             return self.replace_book(&damage);
         }
-        let Round { mut changes, ahead, follow, places } = round;
-        // Last: what has come along the log in this very round needs no second entry.
-        changes.extend(ahead.into_iter().map(|(shard, orders)| Change::Ahead { shard, orders }));
+        let Round { changes, follow, places } = round;
         if !changes.is_empty() {
             match self.book.write(&changes) {
                 Ok(()) => {}
@@ -193,7 +182,6 @@ impl Projection {
         tracing::warn!(%shard, had = %place.reached, "the shard has another history; its orders are fetched anew");
         *place = Place::default();
         place.ask_again();
-        round.ahead.remove(&shard);
         round.changes.push(Change::Forget { shard });
         round.follow.insert(shard);
     }
@@ -266,7 +254,6 @@ impl Round {
 fn weight_of(input: &Input) -> usize {
     match input {
         Input::Feed(feed) => feed.sales.len() + 1,
-        Input::Sold(orders) => orders.len(),
         Input::Connected(_) | Input::StartOver(_) | Input::Damaged(_) => 1,
     }
 }

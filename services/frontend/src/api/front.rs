@@ -182,7 +182,7 @@ impl Asked {
         if response.status() >= StatusCode::INTERNAL_SERVER_ERROR {
             tracing::warn!(method, path, status, latency_us, %request_id, served_by, "request");
         } else {
-            tracing::info!(method, path, status, latency_us, %request_id, served_by, "request");
+            tracing::debug!(method, path, status, latency_us, %request_id, served_by, "request");
         }
     }
 }

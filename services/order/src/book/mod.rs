@@ -1,8 +1,8 @@
 //! The book of orders: an SQLite file with the sales of all shards.
 //!
 //! It is a projection of the shards' logs and can be built anew from them at any time; that is why its
-//! commits don't wait for the disk, and why a damaged or deleted file costs no order. An order may be
-//! entered ahead of the log, by its id; the cursors move along the log alone, so none is counted twice.
+//! commits don't wait for the disk, and why a damaged or deleted file costs no order. Orders are entered by
+//! their ids, and the cursors move along the log, so none is counted twice.
 //!
 //! One [`Book`] writes, in one thread; any number of [`Readers`] read, off the async runtime. What is to
 //! be written is decided by [`crate::projection`].
@@ -52,13 +52,6 @@ pub enum Change {
         shard: ShardId,
         /// Up to where.
         cursor: Cursor,
-    },
-    /// Orders that are known to be sold but have not come along the log yet.
-    Ahead {
-        /// The shard.
-        shard: ShardId,
-        /// The orders.
-        orders: Vec<Order>,
     },
     /// What the book has of the shard is not its history: all of it goes, the cursor as well.
     Forget {

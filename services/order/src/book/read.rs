@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use protocol::catalogue::{Order, SoldItem};
-use protocol::ids::{BookId, OrderId, Timestamp};
+use protocol::catalogue::Order;
+use protocol::ids::{OrderId, Timestamp};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
@@ -50,9 +50,9 @@ impl Readers {
     /// If the file can't be read.
     pub fn order(&self, id: OrderId) -> Result<Option<Order>, BookError> {
         self.look(|conn| {
-            let mut statement = conn.prepare_cached("SELECT created_at FROM orders WHERE order_id = ?1")?;
-            let at = statement.query_row([id.0.to_be_bytes()], |row| Ok(Timestamp(unsigned(row.get(0)?))));
-            at.optional()?.map(|at| Ok(Order { id, items: items(conn, id)?, at })).transpose()
+            let mut statement =
+                conn.prepare_cached("SELECT order_id, created_at, items FROM orders WHERE order_id = ?1")?;
+            statement.query_row([id.0.to_be_bytes()], order).optional()
         })
     }
 
@@ -65,17 +65,15 @@ impl Readers {
         let before = before.unwrap_or(OrderId(u128::MAX)).0.to_be_bytes();
         self.look(|conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT order_id, created_at FROM orders WHERE order_id < ?1 ORDER BY order_id DESC LIMIT ?2",
+                "SELECT order_id, created_at, items FROM orders WHERE order_id < ?1
+                 ORDER BY order_id DESC LIMIT ?2",
             )?;
-            let rows = statement.query_map((before, limit + 1), |row| {
-                Ok((OrderId(u128::from_be_bytes(row.get(0)?)), Timestamp(unsigned(row.get(1)?))))
-            })?;
-            let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let mut found =
+                statement.query_map((before, limit + 1), order)?.collect::<rusqlite::Result<Vec<_>>>()?;
             let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
             let more = found.len() > wanted;
             found.truncate(wanted);
-            let orders = found.into_iter().map(|(id, at)| Ok(Order { id, items: items(conn, id)?, at }));
-            Ok((orders.collect::<rusqlite::Result<_>>()?, more))
+            Ok((found, more))
         })
     }
 
@@ -106,21 +104,13 @@ fn make_pool(path: &Path) -> Result<Pool, BookError> {
     pool.map_err(|source| BookError::Readers { path: PathBuf::from(path), source })
 }
 
-fn items(conn: &Connection, id: OrderId) -> rusqlite::Result<Vec<SoldItem>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT book_id, title, quantity, unit_cost_cents FROM lines WHERE order_id = ?1 ORDER BY line",
-    )?;
-    statement.query_map([id.0.to_be_bytes()], item)?.collect()
-}
-
-fn item(row: &Row<'_>) -> rusqlite::Result<SoldItem> {
-    let book = BookId::try_from(unsigned(row.get(0)?));
-    Ok(SoldItem {
-        book: book.map_err(|problem| {
-            rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, Box::new(problem))
-        })?,
-        title: row.get(1)?,
-        quantity: unsigned(row.get(2)?),
-        unit_cost_cents: unsigned(row.get(3)?),
+/// Reads `order_id, created_at, items`.
+fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
+    let items = serde_json::from_str(row.get_ref(2)?.as_str()?);
+    Ok(Order {
+        id: OrderId(u128::from_be_bytes(row.get(0)?)),
+        at: Timestamp(unsigned(row.get(1)?)),
+        items: items
+            .map_err(|problem| rusqlite::Error::FromSqlConversionFailure(2, Type::Text, Box::new(problem)))?,
     })
 }

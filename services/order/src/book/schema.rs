@@ -16,12 +16,12 @@ use super::error::BookError;
 const APPLICATION_ID: i64 = 0x426b_4f72;
 
 /// The steps from an empty file to today's; step `n` leads to version `n + 1`. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// Order ids are UUIDs of version 7, stored with the highest byte first: the key is the order of time, so
 /// new orders go to the end of both trees and the newest are found there.
 ///
-/// `idx` is NULL while an order was entered ahead of the log. A cursor is an index whose chain is known.
+/// A cursor is an index whose chain is known.
 const VERSION_1: &str = "
 CREATE TABLE orders (
     order_id BLOB PRIMARY KEY,
@@ -48,10 +48,25 @@ CREATE TABLE cursors (
 ) STRICT;
 ";
 
+/// An order is one row, with its items as JSON: one step into one tree for each order. What was there is
+/// fetched anew from the shards.
+const VERSION_2: &str = "
+DROP TABLE orders;
+DROP TABLE lines;
+DELETE FROM cursors;
+CREATE TABLE orders (
+    order_id BLOB PRIMARY KEY,
+    shard INTEGER NOT NULL,
+    idx INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    total_cents INTEGER NOT NULL,
+    items TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// Fails if a table or a column is missing, without reading a row.
-const PROBES: [&str; 3] = [
-    "SELECT order_id, shard, idx, created_at, total_cents FROM orders LIMIT 0",
-    "SELECT order_id, line, book_id, title, quantity, unit_cost_cents FROM lines LIMIT 0",
+const PROBES: [&str; 2] = [
+    "SELECT order_id, shard, idx, created_at, total_cents, items FROM orders LIMIT 0",
     "SELECT shard, idx, chain FROM cursors LIMIT 0",
 ];
 

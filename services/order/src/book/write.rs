@@ -10,12 +10,7 @@ use super::{Change, Cursor};
 
 pub(super) fn carry_out(conn: &Connection, change: &Change) -> rusqlite::Result<()> {
     match change {
-        Change::Sales { shard, sales } => {
-            sales.iter().try_for_each(|(index, order)| enter(conn, *shard, Some(*index), order))
-        }
-        Change::Ahead { shard, orders } => {
-            orders.iter().try_for_each(|order| enter(conn, *shard, None, order))
-        }
+        Change::Sales { shard, sales } => enter(conn, *shard, sales),
         Change::Advance { shard, cursor } => advance(conn, *shard, *cursor),
         Change::Forget { shard } => forget(conn, *shard),
     }
@@ -30,32 +25,23 @@ pub(super) fn cursors(conn: &Connection) -> rusqlite::Result<BTreeMap<ShardId, C
     rows.collect()
 }
 
-/// Enters an order, unless it is there. One that was entered ahead of the log gets its index.
-fn enter(conn: &Connection, shard: ShardId, index: Option<Index>, order: &Order) -> rusqlite::Result<()> {
-    let id = order.id.0.to_be_bytes();
-    let changed = conn
-        .prepare_cached(
-            "INSERT INTO orders (order_id, shard, idx, created_at, total_cents) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (order_id) DO UPDATE SET idx = excluded.idx
-             WHERE idx IS NULL AND excluded.idx IS NOT NULL",
-        )?
-        .execute(params![
-            id,
-            shard.0,
-            index.map(|index| signed(index.0)),
-            signed(order.at.0),
-            signed(order.total_cents())
-        ])?;
-    if changed == 0 {
-        return Ok(());
-    }
+/// Enters orders, but for those that are there.
+fn enter(conn: &Connection, shard: ShardId, sales: &[(Index, Order)]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(
-        "INSERT OR IGNORE INTO lines (order_id, line, book_id, title, quantity, unit_cost_cents)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO orders (order_id, shard, idx, created_at, total_cents, items)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
     )?;
-    for (line, item) in (0_i64..).zip(&order.items) {
-        let (quantity, cost) = (signed(item.quantity), signed(item.unit_cost_cents));
-        insert.execute(params![id, line, signed(item.book.get()), item.title, quantity, cost])?;
+    for (index, order) in sales {
+        let items = serde_json::to_string(&order.items)
+            .map_err(|problem| rusqlite::Error::ToSqlConversionFailure(Box::new(problem)))?;
+        insert.execute(params![
+            order.id.0.to_be_bytes(),
+            shard.0,
+            signed(index.0),
+            signed(order.at.0),
+            signed(order.total_cents()),
+            items
+        ])?;
     }
     Ok(())
 }
@@ -70,11 +56,7 @@ fn advance(conn: &Connection, shard: ShardId, cursor: Cursor) -> rusqlite::Resul
 }
 
 fn forget(conn: &Connection, shard: ShardId) -> rusqlite::Result<()> {
-    for statement in [
-        "DELETE FROM lines WHERE order_id IN (SELECT order_id FROM orders WHERE shard = ?1)",
-        "DELETE FROM orders WHERE shard = ?1",
-        "DELETE FROM cursors WHERE shard = ?1",
-    ] {
+    for statement in ["DELETE FROM orders WHERE shard = ?1", "DELETE FROM cursors WHERE shard = ?1"] {
         conn.execute(statement, [shard.0])?;
     }
     Ok(())
