@@ -127,7 +127,7 @@ pub struct SnapshotFacts {
 }
 
 /// A part of a log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogPage {
     /// Entries without gaps, beginning where it was asked; none if there are none yet.
     Entries {

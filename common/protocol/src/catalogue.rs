@@ -28,7 +28,7 @@ pub const ORDER_LINES_MAX: usize = 50;
 pub const STOCK_MAX: u64 = 1_000_000_000;
 
 /// A book as a shard holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Book {
     /// Its number.
     pub id: BookId,
@@ -43,7 +43,7 @@ pub struct Book {
 }
 
 /// What describes a book.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Facts {
     /// Its title, never empty.
     pub title: String,
@@ -60,7 +60,7 @@ pub struct Facts {
 }
 
 /// A book that is to be added or to replace another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NewBook {
     /// Its number; without one, the shard gives it the next that is free.
     pub id: Option<BookId>,
@@ -102,7 +102,7 @@ impl TopicKey {
 }
 
 /// A line of an order that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OrderLine {
     /// Which book.
     pub book: BookId,
@@ -111,7 +111,7 @@ pub struct OrderLine {
 }
 
 /// A sale: an order that was carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Order {
     /// Its name.
     pub id: OrderId,
@@ -130,7 +130,7 @@ impl Order {
 }
 
 /// A line of a sale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SoldItem {
     /// Which book.
     pub book: BookId,

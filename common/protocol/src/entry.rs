@@ -7,7 +7,7 @@ use crate::command::{Command, encode};
 use crate::ids::{Chain, Epoch, Index, short_hash};
 
 /// A command at its place in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Its place, without gaps from 1.
     pub index: Index,
@@ -20,7 +20,7 @@ pub struct Entry {
 }
 
 /// A command as bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EncodedCommand(pub Bytes);
 

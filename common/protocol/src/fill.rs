@@ -32,8 +32,9 @@ use crate::message::{CacheKey, Touched};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlightId(u64);
 
-/// The right and the duty to end a flight. There is one of each flight, and it can't be copied.
-#[derive(Debug, PartialEq, Eq)]
+/// The right and the duty to end a flight. There is one of each flight: it is cloned only together with the
+/// table that it is of, by a model that follows several futures. To end a flight twice panics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a flight whose token is dropped never ends"]
 pub struct Token(FlightId);
 
@@ -46,7 +47,7 @@ impl Token {
 }
 
 /// What a miss is to do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Begin {
     /// Make the request, then end the flight.
@@ -56,7 +57,7 @@ pub enum Begin {
 }
 
 /// Whether an answer may go into the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Verdict {
     /// It may.
@@ -77,7 +78,7 @@ pub enum Verdict {
 ///    no flight under way, nothing is kept.
 /// 3. Of the flights for one `F`, at most one is not void, and it is the newest one.
 /// 4. `newest` has flights under way only, each under its own `F`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FillTable<F> {
     next: FlightId,
     void_below: FlightId,
@@ -87,13 +88,13 @@ pub struct FillTable<F> {
     voided_fills: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Flight<F> {
     key: CacheKey,
     asked: F,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct KeyFlights {
     under_way: usize,
     void_below: FlightId,

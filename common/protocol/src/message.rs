@@ -21,7 +21,7 @@ use crate::ids::{BookId, Chain, Digest, Epoch, Index, NodeId, StoreId};
 use crate::view::View;
 
 /// From a writer to a replica.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ToReplica {
     /// Take these entries.
     Append(Append),
@@ -48,7 +48,7 @@ pub enum ToReplica {
 }
 
 /// A batch of entries, or none: then it carries the commit index alone and asks for a sign of life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Append {
     /// The writer's epoch.
     pub epoch: Epoch,
@@ -71,7 +71,7 @@ impl Append {
 }
 
 /// An order to a replica outside the view to level with a member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Recover {
     /// The view that leaves the replica out.
     pub view: View,
@@ -84,7 +84,7 @@ pub struct Recover {
 }
 
 /// From a replica to a writer, always with the store that speaks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Said {
     /// Which store says it: an answer of another file under the same name must not count.
     pub store: StoreId,
@@ -93,7 +93,7 @@ pub struct Said {
 }
 
 /// What a replica says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reply {
     /// How it stands.
     Standing(Standing),
@@ -136,7 +136,7 @@ pub enum Reply {
 }
 
 /// How a replica stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Standing {
     /// Its file.
     pub store: StoreId,
@@ -155,7 +155,7 @@ pub struct Standing {
 }
 
 /// A positive answer to an append.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Appended {
     /// The epoch of the append. An answer of another epoch counts for nothing.
     pub epoch: Epoch,
@@ -172,7 +172,7 @@ pub struct Appended {
 }
 
 /// What a batch of entries changes, as caches see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Touched {
     /// These keys, each once.
     Keys(Vec<CacheKey>),
@@ -194,7 +194,7 @@ pub enum CacheKey {
 }
 
 /// A positive answer to a seal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sealed {
     /// The epoch that is now promised.
     pub epoch: Epoch,
@@ -207,7 +207,7 @@ pub struct Sealed {
 }
 
 /// Why a replica did not take what it was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Refused {
     /// It has promised a higher epoch.
     SealedBy {

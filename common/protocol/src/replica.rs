@@ -33,7 +33,7 @@ use crate::view::View;
 pub const TAIL_ENTRIES: u64 = 16 * 1024;
 
 /// What the driver has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Change the store, durably, and call [`Replica::persisted`] or [`Replica::failed`].
     Persist(Step),
@@ -65,7 +65,7 @@ pub enum Effect {
 }
 
 /// A change of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Keep a promise, and a view if one was told.
     Promise {
@@ -98,7 +98,7 @@ pub enum Step {
 }
 
 /// What one transaction changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     /// The promise from now on.
     pub promise: Epoch,
@@ -111,7 +111,7 @@ pub struct Change {
 }
 
 /// What came of a [`Step`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Done {
     /// The promise is durable.
     Promised,
@@ -138,7 +138,7 @@ pub enum Done {
 }
 
 /// What a person should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// Left out of a view, it begins to level with a member.
     ResyncStarted {
@@ -171,7 +171,7 @@ pub enum Note {
 }
 
 /// What is to be done once a step is durable.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Pending {
     Seal(View),
     Append { append: AppendPlan },
@@ -182,7 +182,7 @@ enum Pending {
     Undo { to: Index },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct AppendPlan {
     epoch: Epoch,
     commit: Index,
@@ -193,7 +193,7 @@ struct AppendPlan {
 }
 
 /// One copy of a shard.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
     pub(crate) me: NodeId,
     pub(crate) standing: Standing,

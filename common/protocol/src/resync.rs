@@ -32,7 +32,7 @@ pub const RETRY: Duration = Duration::from_millis(200);
 pub const NEARLY_LEVEL: u64 = 1024;
 
 /// A resync under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Resync {
     epoch: Epoch,
     source: NodeId,
@@ -46,7 +46,7 @@ pub struct Resync {
     pulled: Vec<Entry>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
     /// A page was asked for.
     Pulling,

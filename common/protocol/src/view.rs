@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Epoch, Index, NodeId, ShardId, StoreId};
 
 /// Who is who in a shard, at an epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {
     /// Of which shard.
     pub shard: ShardId,
@@ -22,7 +22,7 @@ pub struct View {
 }
 
 /// A member: a store at a node. The store counts: a file made anew under an old name is no member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// Where it lives.
     pub node: NodeId,

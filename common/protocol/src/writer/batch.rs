@@ -17,7 +17,7 @@ use crate::writer::{
 };
 
 /// The batch that is on its way.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Batch<T> {
     before: (Index, Chain),
     entries: Vec<Entry>,

@@ -14,7 +14,7 @@ use crate::view::{Member, View};
 use crate::writer::{Effect, Happening, JOIN_HOLD, Writer};
 
 /// A replica that is about to become a member.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Joiner {
     store: StoreId,
     /// Up to where it has answered in this epoch, with which chain and which digest.
@@ -23,7 +23,7 @@ pub(super) struct Joiner {
     hold: Hold,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Hold {
     Unused,
     Until(Instant),

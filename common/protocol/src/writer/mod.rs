@@ -57,7 +57,7 @@ pub const WAITING_MAX: usize = 16 * 1024;
 pub const JOIN_HOLD: Duration = Duration::from_millis(100);
 
 /// What a writer can be told to do differently.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Options {
     /// How long a member may leave a message unanswered.
     pub write_timeout: Duration,
@@ -67,7 +67,7 @@ pub struct Options {
 }
 
 /// The writer of a shard. `T` is how the driver knows its callers.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Writer<T> {
     shard: ShardId,
     me: NodeId,
@@ -86,7 +86,7 @@ pub struct Writer<T> {
     window: Window,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting<T> {
     ticket: T,
     command: EncodedCommand,
@@ -94,7 +94,7 @@ struct Waiting<T> {
 }
 
 /// What is known of a configured replica.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     connected: bool,
     standing: Option<Standing>,
@@ -113,14 +113,14 @@ struct Peer {
     member_since: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Suspicion {
     since: Instant,
     why: Why,
 }
 
 /// Why a member is suspected, the graver the later: a graver reason takes the place of a lighter one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
     /// Its connection broke and it refuses another.
     Gone,
@@ -137,7 +137,7 @@ pub enum Why {
 }
 
 /// Where the writer stands on its way to, in and out of office.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Office {
     /// Not in office; the view store is asked at this time.
     Out { until: Instant },

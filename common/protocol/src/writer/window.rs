@@ -11,7 +11,7 @@ const ENTRIES_MAX: usize = 8 * 1024;
 const BYTES_MAX: usize = 16 << 20;
 
 /// The entries issued last, and where they begin.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     base: (Index, Chain),
     entries: VecDeque<Entry>,
