@@ -146,13 +146,14 @@ impl Replica {
         let ends_below_ours = page_end >= source_last && page_end < self.standing.last;
         let keep =
             if parted || ends_below_ours { shared.min(self.standing.last) } else { self.standing.last };
-        if keep < self.standing.commit {
-            return self.halt(format!("the members' log parts from ours at the committed {}", keep.next()));
-        }
         let may_undo = self.may_undo();
         if ends_below_ours && !parted && !may_undo {
-            // Sent by the writer before the source has it: the writer is to judge it, by its chain.
+            // Sent by the writer before the source had it when it made this page, and committed since, it may
+            // be: the writer is to judge it, by its chain.
             return self.ask_to_join(now);
+        }
+        if keep < self.standing.commit {
+            return self.halt(format!("the members' log parts from ours at the committed {}", keep.next()));
         }
         let fresh: Vec<Entry> = entries.into_iter().filter(|entry| entry.index > keep).collect();
         if let Some(resync) = &mut self.resync {

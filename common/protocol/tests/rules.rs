@@ -382,3 +382,20 @@ fn a_read_of_an_older_view_is_not_answered() {
     hand(&mut replica, recover(3, &[A]));
     assert_eq!(may_be_read(replica.standing().promise, Epoch(2)), Err(Epoch(3)));
 }
+
+/// A page that a member made before the writer's last append came tells nothing of what that append brought.
+/// Safeguard: `Replica::take_page` lets the writer judge what it has sent itself. Without it the replica finds
+/// that the members lack what is committed, and refuses all work from then on. (Found by the model.)
+#[test]
+fn a_page_older_than_a_commit_is_no_other_history() {
+    let mut replica = replica();
+    hand(&mut replica, recover(2, &[A]));
+    let ToReplica::Append(mut committed) = append(2, &log(2, 3)) else { unreachable!() };
+    committed.commit = Index(3);
+    hand(&mut replica, ToReplica::Append(committed));
+    let page = LogPage::Entries { entries: Vec::new(), last: Index(0) };
+    let effects = replica.handle_pulled(zero(), &A.into(), page);
+    let (steps, replies) = carry_out(&mut replica, effects);
+    assert_eq!((replica.halted(), steps), (None, Vec::new()));
+    assert!(matches!(replies[..], [Reply::Join { last: Index(3), .. }]), "{replies:?}");
+}
