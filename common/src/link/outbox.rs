@@ -289,6 +289,8 @@ impl Flush {
             }
             outbox.put_back(pen);
             outbox.filled.notified().await;
+            // Whoever else is ready to run may have something to send as well: it all goes with one write.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Batch<T> {
     sent: Instant,
     /// When the first member answered: the others have the write timeout from then on.
     first_answer: Option<Instant>,
+    /// When the last one so far did.
+    last_answer: Option<Instant>,
     answers: BTreeMap<NodeId, (Chain, Digest)>,
     outcomes: Vec<Outcome>,
     /// Not all answers bring the same outcomes.
@@ -87,6 +89,7 @@ impl<T> Writer<T> {
             tickets,
             sent: now,
             first_answer: None,
+            last_answer: None,
             answers: BTreeMap::new(),
             outcomes: Vec::new(),
             outcomes_differ: false,
@@ -110,6 +113,7 @@ impl<T> Writer<T> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         batch.sent = now;
         batch.first_answer = None;
+        batch.last_answer = None;
         batch.answers.clear();
         let Some(batch) = &self.batch else { return Vec::new() };
         let message = self.append_of(batch);
@@ -176,6 +180,7 @@ impl<T> Writer<T> {
             return Vec::new();
         }
         batch.first_answer.get_or_insert(now);
+        let others_wait_since = batch.last_answer.replace(now);
         batch.answers.insert(from.clone(), (appended.chain, appended.digest));
         if batch.answers.len() == 1 {
             batch.outcomes = appended.outcomes;
@@ -186,7 +191,18 @@ impl<T> Writer<T> {
             batch.touched =
                 union(std::mem::replace(&mut batch.touched, Touched::Everything), appended.touched);
         }
-        self.end_replication(now)
+        let mut effects = self.end_replication(now);
+        if let Some(since) = others_wait_since
+            && self.is_replicated()
+        {
+            effects.extend(self.note_lateness(now, from, now.saturating_duration_since(since)));
+        }
+        effects
+    }
+
+    /// Whether all members have answered the batch, and agree.
+    fn is_replicated(&self) -> bool {
+        self.batch.as_ref().is_some_and(Batch::is_invalidating)
     }
 
     /// All members have answered: they must agree, and the keys touched must leave every cache.

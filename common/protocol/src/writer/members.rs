@@ -22,7 +22,44 @@ const BAR_FIRST: Duration = Duration::from_millis(500);
 /// The longest.
 const BAR_MAX: Duration = Duration::from_secs(60);
 
+/// A member that is this part of the write timeout behind the others is late.
+const LATE_PART: u32 = 20;
+/// A member is dropped once the others have waited for it for so many write timeouts more than they have not.
+const LATE_TIMEOUTS: u32 = 2;
+
+/// How long the writes have waited for one member alone: a vessel that fills with the time of waiting and
+/// leaks half of all time. One that is late now and then stays; one for which the store stands still more
+/// than half of the time does not, though it never leaves a message unanswered for long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Lateness {
+    held_up: Duration,
+    at: Option<Instant>,
+}
+
+impl Lateness {
+    /// The writes have waited for it for so long; whether that is too much by now.
+    fn waited(&mut self, now: Instant, time: Duration, write_timeout: Duration) -> bool {
+        if time < write_timeout / LATE_PART {
+            return false;
+        }
+        let past = self.at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.held_up = self.held_up.saturating_sub(past / 2) + time;
+        self.held_up > write_timeout * LATE_TIMEOUTS
+    }
+}
+
 impl<T> Writer<T> {
+    /// A batch waited so long for its last answer, from this member.
+    pub(super) fn note_lateness(&mut self, now: Instant, node: &NodeId, time: Duration) -> Vec<Effect<T>> {
+        let write_timeout = self.options.write_timeout;
+        let Some(peer) = self.peers.get_mut(node) else { return Vec::new() };
+        if peer.lateness.waited(now, time, write_timeout) {
+            peer.lateness = Lateness::default();
+            return self.suspect(now, node, Why::Late);
+        }
+        Vec::new()
+    }
+
     /// Suspects a member, and drops it if another has answered since.
     pub(super) fn suspect(&mut self, now: Instant, node: &NodeId, why: Why) -> Vec<Effect<T>> {
         if !self.is_member(node) {
@@ -167,7 +204,7 @@ impl<T> Writer<T> {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let why = peer.suspicion.map(|suspicion| suspicion.why);
         peer.unsound |= why == Some(Why::Unsound);
-        if !matches!(why, Some(Why::Silent | Why::Failing)) {
+        if !matches!(why, Some(Why::Late | Why::Silent | Why::Failing)) {
             return;
         }
         if peer.member_since.is_some_and(|since| since + GOOD_CONDUCT <= now) {

@@ -43,6 +43,7 @@ use crate::ids::{Chain, Digest, Epoch, Index, NodeId, ShardId, StoreId};
 use crate::message::{Refused, Reply, Said, Sealed, Standing, ToReplica};
 use crate::view::View;
 use batch::Batch;
+use members::Lateness;
 use joining::Joiner;
 use window::Window;
 
@@ -111,6 +112,7 @@ struct Peer {
     /// When it is asked again for what its store could not do.
     ask_again: Option<Instant>,
     member_since: Option<Instant>,
+    lateness: Lateness,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +126,8 @@ struct Suspicion {
 pub enum Why {
     /// Its connection broke and it refuses another.
     Gone,
+    /// It answers, but most of the time all the others wait for it.
+    Late,
     /// It left a message unanswered, or its heart does not beat.
     Silent,
     /// Its store can't write.
