@@ -77,7 +77,8 @@ async fn stop_left(store: &Store) -> Result<bool, Failure> {
     let mut any = false;
     for turn in 0..STOP_ORDER.len() {
         let mut stops = JoinSet::new();
-        for (name, machine) in places.iter().filter(|(name, _)| turn_of(name) == Some(turn)).cloned() {
+        for (name, machine) in places.iter().filter(|(name, _)| turn_of(name) == Some(turn)) {
+            let (name, machine) = (name.clone(), machine.clone());
             stops.spawn(async move {
                 let Some(mut process) = machine.find(&name).await? else { return Ok(false) };
                 process.stop(STOP_GRACE).await?;
