@@ -13,7 +13,7 @@ Usage: ./starter.sh [VERB] [--config FILE]
   test [N]          the client's test threads (N, 2 by default) against the running store
   kill NODE         SIGKILL; the sentinel starts it again, unless --stay-down
   stop NODE         SIGTERM, and SIGKILL if it takes longer than 10 s
-  start NODE        start a node that was stopped, stayed down or was given up
+  start NODE        start a node that was stopped, stayed down or was given up; alone, if nothing runs
   restart NODE      stop and start
   logs [NODE]       follow the logs (--no-follow: print the last lines and end)
   down              stop everything; data stays

@@ -42,6 +42,9 @@ need 'clippy is missing; get it: rustup component add clippy' cargo clippy --ver
 need 'a C compiler is missing; get it: apt-get install build-essential' cc --version
 if [ "${1-}" != quick ]; then
     need 'curl is missing; get it: apt-get install curl' curl --version
+    need 'ssh is missing; get it: apt-get install openssh-client' ssh -V
+    need 'ssh-keygen is missing; get it: apt-get install openssh-client' sh -c 'command -v ssh-keygen'
+    need 'sshd is missing; get it: apt-get install openssh-server' test -x /usr/sbin/sshd
 fi
 [ "$missing" = 0 ] || exit 1
 

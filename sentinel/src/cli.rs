@@ -9,6 +9,7 @@ const EXAMPLES: &str = "Examples:
   starter.sh status                        nodes, shards and replicas at a glance
   starter.sh kill catalog-1                kill -9; the sentinel starts it again
   starter.sh kill catalog-1 --stay-down    …and leaves it down, until: starter.sh start catalog-1
+  starter.sh start catalog-2               this node alone, if nothing runs yet
   starter.sh test 8                        eight client threads that check every answer
   BOOKENDS_CONFIG=other.toml starter.sh up another store
 
@@ -55,7 +56,7 @@ pub(crate) enum Verb {
         /// Its name in the configuration
         node: String,
     },
-    /// Start a node that was stopped, stayed down or was given up
+    /// Start a node that was stopped, stayed down or was given up; alone, if nothing runs
     Start {
         /// Its name in the configuration
         node: String,
@@ -83,7 +84,11 @@ pub(crate) enum Verb {
     },
     /// The supervisor itself, as `up` starts it
     #[command(hide = true)]
-    Watch,
+    Watch {
+        /// Start this node and no other
+        #[arg(long, value_name = "NODE")]
+        only: Option<String>,
+    },
 }
 
 #[cfg(test)]

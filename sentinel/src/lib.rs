@@ -1,4 +1,4 @@
-//! The sentinel: starts, watches, heals and stops the processes of a store on this machine.
+//! The sentinel: starts, watches, heals and stops the processes of a store, on this machine and on others.
 //!
 //! One program plays two parts. Typed by a person (mostly through `starter.sh`), it is a verb that does
 //! its work and ends. As `sentinel watch`, started by `up`, it is the supervisor: it lives as long as
@@ -8,19 +8,20 @@
 //! | part | module |
 //! | --- | --- |
 //! | the command line | `cli`, `verbs`, `failure`, `console`, `table` |
-//! | what the store consists of | `store`, `node`, `layout`, `addresses` |
+//! | what the store consists of | `store`, `node`, `layout`, `addresses`, `crossing` |
 //! | processes: start, find again, signal, wait for | `machine`, `identity` |
 //! | the supervisor | `supervisor`, `control` |
 //! | asking whether the store is ready | `front_end`, `readiness` |
 //!
 //! The supervisor may be killed at any moment: the nodes live on, and the next one finds them by their pid
 //! files. It looks at processes, not at the protocol: whether a replica is a member is the front
-//! end's business. It starts nothing on other machines.
+//! end's business. Nodes on other machines are reached by ssh and need no sentinel there.
 
 mod addresses;
 mod cli;
 mod console;
 mod control;
+mod crossing;
 mod failure;
 mod front_end;
 mod identity;
@@ -75,7 +76,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             Verb::Logs { node, no_follow } => verbs::logs::run(&store, node.as_deref(), no_follow).await,
             Verb::Down => verbs::down::run(&store).await,
             Verb::Clean { yes } => verbs::clean::run(&store, yes).await,
-            Verb::Watch => supervisor::run(store).await,
+            Verb::Watch { only } => supervisor::run(store, only.as_deref()).await,
         }
     })
 }

@@ -1,5 +1,7 @@
 //! The nodes of a store, as the sentinel sees them: a name, a program and addresses.
 
+use std::fs;
+
 use common::api::Role;
 use common::config::{Address, Config};
 use protocol::ids::NodeId;
@@ -13,7 +15,7 @@ pub(crate) struct Node {
     pub(crate) role: Role,
     /// Where it listens; the first is the one to show.
     pub(crate) listeners: Vec<Listener>,
-    /// The machine it runs on, if the configuration names one.
+    /// The machine it runs on, if that is another one.
     pub(crate) host: Option<String>,
 }
 
@@ -34,13 +36,13 @@ impl Node {
             id: node.id.clone(),
             role: Role::Catalog,
             listeners: vec![listener("listen", &node.listen)],
-            host: node.host.clone(),
+            host: elsewhere(node.host.as_deref()),
         });
         let orders = config.orders.iter().map(|node| Self {
             id: node.id.clone(),
             role: Role::Order,
             listeners: vec![listener("listen", &node.listen)],
-            host: node.host.clone(),
+            host: elsewhere(node.host.as_deref()),
         });
         let frontends = config.frontends.iter().map(|node| Self {
             id: node.id.clone(),
@@ -50,10 +52,17 @@ impl Node {
                 listener("internal", &node.internal),
                 listener("heartbeat", &node.heartbeat),
             ],
-            host: node.host.clone(),
+            host: elsewhere(node.host.as_deref()),
         });
         catalogs.chain(orders).chain(frontends).collect()
     }
+}
+
+/// The host of a node, unless that is this machine.
+fn elsewhere(host: Option<&str>) -> Option<String> {
+    let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_here = |host: &str| ["localhost", "127.0.0.1", "::1", own.trim()].contains(&host);
+    host.filter(|host| !is_here(host)).map(str::to_owned)
 }
 
 /// The roles in the order in which they are stopped: front ends first, so that they drain while what

@@ -51,14 +51,15 @@ pub(crate) async fn look(overview: &Overview, front_ends: &[FrontEnd], asker: &A
 
 fn judge_processes(nodes: &[NodeReport]) -> Option<Readiness> {
     let why = |node: &NodeReport| {
-        let exit = node.last_exit.map_or_else(|| "cannot be started".to_owned(), |exit| exit.to_string());
+        let exit = || node.last_exit.map_or_else(|| "cannot be started".to_owned(), |exit| exit.to_string());
+        let exit = node.problem.clone().unwrap_or_else(exit);
         format!("{} is {} ({exit}, {} restarts)", node.id, node.state, node.restarts)
     };
     let hopeless = nodes.iter().find(|node| is_hopeless(node));
     if let Some(node) = hopeless {
         return Some(Readiness::Hopeless { node: node.id.as_str().to_owned(), why: why(node) });
     }
-    let down = nodes.iter().find(|node| node.pid.is_none());
+    let down = nodes.iter().find(|node| node.pid.is_none() || node.state == State::Unreachable);
     down.map(|node| Readiness::Waiting(why(node)))
 }
 
@@ -87,7 +88,8 @@ mod tests {
     fn report(state: State, restarts: u32, last_exit: Option<Exit>) -> NodeReport {
         let pid = matches!(state, State::Starting | State::Running).then_some(7);
         let id = "catalog-1".into();
-        NodeReport { id, role: Role::Catalog, state, pid, uptime_s: None, restarts, last_exit }
+        let (uptime_s, problem) = (None, None);
+        NodeReport { id, role: Role::Catalog, state, pid, uptime_s, restarts, last_exit, problem }
     }
 
     #[test]
@@ -101,6 +103,7 @@ mod tests {
             (report(State::Backoff, 5, Some(Exit::Signal(9))), "wait"),
             (report(State::Failed, 0, Some(Exit::Code(2))), "hopeless"),
             (report(State::Stopped, 0, None), "wait"),
+            (report(State::Unreachable, 9, None), "wait"),
         ];
         for (node, expected) in cases {
             let verdict = match judge_processes(std::slice::from_ref(&node)) {

@@ -1,17 +1,17 @@
 //! The store that a verb works on: its configuration, its nodes and its files.
 
-use std::fs;
 use std::path::PathBuf;
 
 use common::config::Config;
 use common::secret::{Secret, cluster_secret};
 
+use crate::crossing;
 use crate::failure::Failure;
 use crate::layout::{Layout, SENTINEL};
-use crate::machine::Machine;
+use crate::machine::here::Here;
 use crate::node::Node;
 
-/// A store on this machine.
+/// A store, seen from this machine.
 #[derive(Debug)]
 pub(crate) struct Store {
     /// Its configuration.
@@ -40,9 +40,9 @@ impl Store {
         })
     }
 
-    /// What starts and finds its processes.
-    pub(crate) fn machine(&self) -> Machine {
-        Machine::new(self.programs.clone(), self.config.path.clone(), self.layout.clone())
+    /// What starts and finds its processes on this machine.
+    pub(crate) fn here(&self) -> Here {
+        Here::new(self.programs.clone(), self.config.path.clone(), self.layout.clone())
     }
 
     /// The node of a name.
@@ -67,24 +67,20 @@ impl Store {
     /// Checks that the sentinel can run every node of the configuration.
     ///
     /// # Errors
-    /// If a node is for another machine or has the sentinel's own name.
+    /// If a node has the sentinel's own name, or an address that nodes on other machines can't reach.
     pub(crate) fn check_nodes(&self) -> Result<(), Failure> {
-        for Node { id, host, .. } in &self.nodes {
+        let file = self.config.path.display();
+        for Node { id, .. } in &self.nodes {
             if id.as_str() == SENTINEL {
-                let file = self.config.path.display();
                 return Err(Failure::WrongUse(format!(
                     "{file}: no node may be named `{SENTINEL}`: that is the name of what starts them"
                 )));
             }
-            if host.as_deref().is_some_and(|host| !is_this_machine(host)) {
-                return Err(Failure::WrongUse(format!("host of {id}: other machines are not supported yet")));
-            }
+        }
+        if let Some(problems) = crossing::problem(&self.nodes) {
+            let lines: Vec<String> = problems.lines().map(|line| format!("{file}: {line}")).collect();
+            return Err(Failure::WrongUse(lines.join("\n")));
         }
         Ok(())
     }
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let own = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    ["localhost", "127.0.0.1", "::1", own.trim()].contains(&host)
 }

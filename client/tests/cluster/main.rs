@@ -14,6 +14,7 @@ mod edges;
 mod freezes;
 mod kills;
 mod losses;
+mod machines;
 mod mistakes;
 mod outages;
 mod privacy;

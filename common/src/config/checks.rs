@@ -1,6 +1,6 @@
 //! From the text of a configuration to its checked form, with all defaults.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::claims::Claims;
 use super::reader::{Mistakes, Section};
 use super::{
     Address, Balancing, Cache, CatalogNode, Cluster, Config, FrontendNode, Heartbeat, Limits, Log, LogFormat,
-    Logging, OrderNode, Shards, Timeouts,
+    Logging, OrderNode, Shards, Ssh, Timeouts,
 };
 use crate::telemetry;
 
@@ -77,6 +77,7 @@ fn read(root: &mut Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -> Con
         log: log(root.table("log", mistakes), mistakes),
         limits: limits(root.table("limits", mistakes), mistakes),
         logging: logging(root.table("logging", mistakes), mistakes),
+        ssh: ssh(root.table("ssh", mistakes), path, mistakes),
     }
 }
 
@@ -90,7 +91,8 @@ fn cluster(mut section: Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -
     let data_dir = data_dir.map_or_else(|| PathBuf::from("data"), |dir| PathBuf::from(dir.into_inner()));
     Cluster {
         name: name.map_or_else(|| "bookends".to_owned(), toml::Spanned::into_inner),
-        data_dir: folder.join(data_dir),
+        data_dir: folder.join(&data_dir),
+        data_dir_written: data_dir,
     }
 }
 
@@ -312,6 +314,30 @@ fn logging(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Logging {
         format: format.map_or(LogFormat::Text, toml::Spanned::into_inner),
         level: level.map_or_else(|| "info".to_owned(), toml::Spanned::into_inner),
     }
+}
+
+fn ssh(mut section: Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -> Ssh {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let is_text = |text: &str| !text.contains(char::is_control);
+    let mut file = |key, right: &str| {
+        let parse = |text: &str| is_text(text).then(|| text.to_owned());
+        let found = section.parsed(key, right, parse, mistakes).map(toml::Spanned::into_inner);
+        found.filter(|text| !text.is_empty()).map(|text| folder.join(text))
+    };
+    let identity = file("identity", "the path of a key, or empty");
+    let config = file("config", "the path of a configuration of ssh, or empty");
+    let port = section.number("port", 0, 0..=u64::from(u16::MAX), mistakes);
+    let parse = |text: &str| (is_text(text) && !text.trim().is_empty()).then(|| text.to_owned());
+    let dir = section.parsed("dir", "the path of a folder", parse, mistakes);
+    let ssh = Ssh {
+        port: u16::try_from(port).ok().and_then(NonZeroU16::new),
+        identity,
+        config,
+        dir: dir.map_or_else(|| "bookends".to_owned(), toml::Spanned::into_inner),
+        connect: milliseconds(&mut section, "connect_ms", 5000, mistakes),
+    };
+    section.finish(mistakes);
+    ssh
 }
 
 fn milliseconds(

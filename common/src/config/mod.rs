@@ -13,7 +13,7 @@ mod tests;
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[logging]`
     pub logging: Logging,
+    /// `[ssh]`
+    pub ssh: Ssh,
 }
 
 /// The store as a whole.
@@ -59,6 +61,8 @@ pub struct Cluster {
     pub name: String,
     /// Where everything lies, absolute. A relative path counts from the file's folder.
     pub data_dir: PathBuf,
+    /// The same as the file has it: on another machine, a relative path counts from another folder.
+    pub data_dir_written: PathBuf,
 }
 
 /// How the catalogue is cut, and how often each part is kept.
@@ -174,6 +178,21 @@ pub struct Logging {
     pub format: LogFormat,
     /// What is logged, as `tracing_subscriber`'s filter has it.
     pub level: String,
+}
+
+/// How other machines are reached, and where a store is on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    /// The port of their sshd; none if ssh's own configuration says it.
+    pub port: Option<NonZeroU16>,
+    /// The key to log in with, absolute; none if ssh's own configuration says it.
+    pub identity: Option<PathBuf>,
+    /// The configuration of ssh, absolute; none for that of the user.
+    pub config: Option<PathBuf>,
+    /// The folder there, relative to the home folder there unless it is absolute.
+    pub dir: String,
+    /// How long a connection may take to be made.
+    pub connect: Duration,
 }
 
 /// The form of log lines.

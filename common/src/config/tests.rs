@@ -96,7 +96,7 @@ fn the_shipped_file_says_what_the_defaults_are() {
 fn each_commented_key_of_the_shipped_file_is_its_default() {
     let shipped = fs::read_to_string(shipped_path()).unwrap();
     let keys = commented_keys(&shipped);
-    assert_eq!(keys.len(), 17, "a key is missing from the shipped file, or from this number");
+    assert_eq!(keys.len(), 22, "a key is missing from the shipped file, or from this number");
     for key in &keys {
         let config = load(uncommented(&shipped, &[*key])).unwrap();
         assert_eq!(content(config), defaults(), "line {}", key + 1);
@@ -184,6 +184,11 @@ fn each_rule_names_line_key_and_what_would_be_right() {
         ),
         ("[logging]\nformat = \"xml\"", "2: `logging.format` must be \"text\" or \"json\", found \"xml\""),
         ("[logging]\nlevel = \"verbose\"", "2: `logging.level` must be off, error, warn"),
+        ("[ssh]\nport = 65536", "2: `ssh.port` must be at most 65535, found 65536"),
+        ("[ssh]\ndir = \" \"", "2: `ssh.dir` must be the path of a folder, found \" \""),
+        ("[ssh]\nidentity = 7", "2: `ssh.identity` must be the path of a key, or empty, found 7"),
+        ("[ssh]\nconfig = true", "2: `ssh.config` must be the path of a configuration of ssh, or empty"),
+        ("[ssh]\nconnect_ms = 0", "2: `ssh.connect_ms` must be at least 1, found 0"),
         ("[cluster]\nname = \"\"", "2: `cluster.name` must be a text of visible characters, found \"\""),
         ("[cluster]\ndata_dir = \"a\\u0000b\"", "2: `cluster.data_dir` must be the path of a directory"),
         ("[[order]]\nid = \"o\"", "1: `order.listen` is missing"),
@@ -349,6 +354,9 @@ fn files_are_beside_the_configuration_and_below_the_data_directory() {
     assert_eq!(config.node_dir(&"order-1".into()), folder.join("deep/data/order-1"));
     let config = load("[cluster]\ndata_dir = \"/var/lib/bookends\"").unwrap();
     assert_eq!(config.cluster.data_dir, Path::new("/var/lib/bookends"));
+    let config = load("[ssh]\nidentity = \"key\"\nconfig = \"/etc/shop/ssh\"").unwrap();
+    assert_eq!(config.ssh.identity, Some(config.path.with_file_name("key")));
+    assert_eq!(config.ssh.config, Some(PathBuf::from("/etc/shop/ssh")));
     assert_eq!(Config::path_from_env_or(Some("x.toml".into())), Path::new("x.toml"));
 }
 

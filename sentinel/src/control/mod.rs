@@ -72,6 +72,8 @@ pub(crate) struct NodeReport {
     pub(crate) restarts: u32,
     /// How it ended the last time.
     pub(crate) last_exit: Option<Exit>,
+    /// What keeps it from running, or from being seen.
+    pub(crate) problem: Option<String>,
 }
 
 /// What is being done about a node's process.
@@ -90,6 +92,8 @@ pub(crate) enum State {
     Stopped,
     /// It was killed and is to stay down.
     StayedDown,
+    /// Its machine can't be reached; if it ran there, it is taken to run on.
+    Unreachable,
 }
 
 impl std::fmt::Display for State {
@@ -101,6 +105,7 @@ impl std::fmt::Display for State {
             Self::Failed => "failed",
             Self::Stopped => "stopped",
             Self::StayedDown => "stayed-down",
+            Self::Unreachable => "unreachable",
         })
     }
 }

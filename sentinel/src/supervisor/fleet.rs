@@ -14,7 +14,7 @@ use crate::machine::Exit;
 pub(crate) const ORDERS_MAX: usize = 16;
 
 /// How a node's process stands; the watching task alone changes it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Standing {
     /// What is being done about it.
     pub(crate) state: State,
@@ -24,6 +24,8 @@ pub(crate) struct Standing {
     pub(crate) restarts: u32,
     /// How it ended the last time.
     pub(crate) last_exit: Option<Exit>,
+    /// What keeps it from running, or from being seen.
+    pub(crate) problem: Option<String>,
 }
 
 /// What a watching task is told to do.
@@ -84,7 +86,7 @@ impl Handle {
     }
 
     fn report(&self) -> NodeReport {
-        let Standing { state, process, restarts, last_exit } = *self.standing.borrow();
+        let Standing { state, process, restarts, last_exit, problem } = self.standing.borrow().clone();
         NodeReport {
             id: self.id.clone(),
             role: self.role,
@@ -93,6 +95,7 @@ impl Handle {
             uptime_s: process.map(|(_, since)| since.elapsed().as_secs()),
             restarts,
             last_exit,
+            problem,
         }
     }
 }

@@ -22,6 +22,7 @@ use self::watcher::Watcher;
 use crate::control::server;
 use crate::failure::Failure;
 use crate::layout::{self, SENTINEL};
+use crate::machine::hosts::Hosts;
 use crate::node::{Node, STOP_ORDER};
 use crate::running;
 use crate::store::Store;
@@ -35,11 +36,11 @@ enum End {
     Control(io::Result<()>),
 }
 
-/// Runs the store until SIGTERM.
+/// Runs the store until SIGTERM; with `only`, this node alone is started at first.
 ///
 /// # Errors
 /// If another supervisor runs it, or what it needs can't be had.
-pub(crate) async fn run(store: Store) -> Result<(), Failure> {
+pub(crate) async fn run(store: Store, only: Option<&str>) -> Result<(), Failure> {
     let logging = telemetry::init(&store.config.logging, SENTINEL);
     let _lines = logging.map_err(|error| Failure::Failed(format!("cannot begin to log: {error}")))?;
     if let Err(error) = rustix::process::setsid() {
@@ -56,7 +57,11 @@ pub(crate) async fn run(store: Store) -> Result<(), Failure> {
 
     let mut ends = JoinSet::new();
     ends.spawn(async { End::Signal(shutdown::termination().await) });
-    let watcher = |node: &Node| Watcher::new(node.clone(), store.machine(), layout.clone());
+    let hosts = Hosts::attend(&store);
+    let watcher = |node: &Node| {
+        let wanted = only.is_none_or(|only| node.id.as_str() == only);
+        Watcher::new(node.clone(), hosts.machine_of(node, &store), wanted)
+    };
     let (watching, handles): (Vec<_>, Vec<_>) = store.nodes.iter().map(watcher).unzip();
     let fleet = Fleet::new(handles);
     open_control(&store, fleet.clone(), &mut ends).await?;
@@ -71,7 +76,8 @@ pub(crate) async fn run(store: Store) -> Result<(), Failure> {
     finish(&fleet).await;
     drop(fleet);
     while watchers.join_next().await.is_some() {}
-    store.machine().forget(SENTINEL);
+    store.here().forget(SENTINEL);
+    drop(hosts);
     drop(lock);
     info!("the store is stopped");
     result
@@ -80,7 +86,7 @@ pub(crate) async fn run(store: Store) -> Result<(), Failure> {
 /// Opens the control channel, and then says where it is: whoever reads that can use it.
 async fn open_control(store: &Store, fleet: Fleet, ends: &mut JoinSet<End>) -> Result<(), Failure> {
     let failed = |source| Failure::Io { doing: "cannot open the control channel".to_owned(), source };
-    store.machine().forget(SENTINEL);
+    store.here().forget(SENTINEL);
     let router = server::router(fleet, store.secret()?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

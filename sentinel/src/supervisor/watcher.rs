@@ -14,22 +14,26 @@ use super::backoff::{Backoff, Verdict};
 use super::fleet::{Handle, ORDERS_MAX, Order, Standing, Task};
 use crate::control::{Action, State};
 use crate::failure::chain;
-use crate::layout::Layout;
-use crate::machine::{Exit, Machine, Process, STOP_GRACE};
+use crate::machine::{Exit, Machine, MachineError, Process, STOP_GRACE};
 use crate::node::Node;
 
 /// The exit code by which a node says that its configuration is wrong, which no restart heals.
 const EXIT_BAD_CONFIG: i32 = 2;
 
-/// How often is looked whether a starting node has said where it listens.
+/// How often is looked whether a starting node has said where it listens, and whether a node on another
+/// machine can be seen.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The pause before a machine is tried again that could not be reached when it was needed. It may seem to be in
+/// touch and not be.
+const PAUSE_UNREACHED: Duration = Duration::from_secs(1);
 
 /// Watches one node.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     node: Node,
     machine: Machine,
-    layout: Layout,
+    wanted: bool,
     backoff: Backoff,
     standing: watch::Sender<Standing>,
     orders: mpsc::Receiver<Order>,
@@ -42,6 +46,8 @@ enum Phase {
     Live(Box<Process>),
     /// It gets one at this time.
     Waiting(Instant),
+    /// Nobody knows whether it has one before its machine is reached, which is not tried before this time.
+    Unreached(Instant),
     /// It has none until that is ordered.
     Down,
     /// It has none, and the watcher is done.
@@ -51,29 +57,50 @@ enum Phase {
 type Done = oneshot::Sender<Result<(), String>>;
 
 impl Watcher {
-    /// A watcher and its end for others. Nothing is started yet.
-    pub(crate) fn new(node: Node, machine: Machine, layout: Layout) -> (Self, Handle) {
-        let begin = Standing { state: State::Starting, process: None, restarts: 0, last_exit: None };
+    /// A watcher and its end for others. Nothing is started yet, and nothing will be that is not `wanted`
+    /// before that is ordered.
+    pub(crate) fn new(node: Node, machine: Machine, wanted: bool) -> (Self, Handle) {
+        let begin =
+            Standing { state: State::Starting, process: None, restarts: 0, last_exit: None, problem: None };
         let (standing, seen) = watch::channel(begin);
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         let handle = Handle { id: node.id.clone(), role: node.role, standing: seen, orders: sender };
-        (Self { node, machine, layout, backoff: Backoff::default(), standing, orders }, handle)
+        (Self { node, machine, wanted, backoff: Backoff::default(), standing, orders }, handle)
     }
 
     /// Runs until it is told to finish. A process that an earlier supervisor left is taken over.
     pub(crate) async fn run(mut self) {
-        let mut phase = match self.machine.find(self.node.id.as_str()) {
-            Some(process) => self.adopt(process),
-            None => self.launch("started"),
-        };
+        let mut phase = self.begin().await;
         loop {
             phase = match phase {
                 Phase::Live(process) => self.watch(process).await,
                 Phase::Waiting(until) => self.wait(until).await,
+                Phase::Unreached(until) => self.reach(until).await,
                 Phase::Down => self.idle().await,
                 Phase::Finished => return,
             };
         }
+    }
+
+    /// What is there when it begins, or when its machine is reached again.
+    async fn begin(&mut self) -> Phase {
+        match self.machine.find(self.node.id.as_str()).await {
+            Ok(Some(process)) => self.adopt(process),
+            Ok(None) if self.wanted => self.launch("started").await,
+            Ok(None) => self.down(State::Stopped),
+            Err(error) => self.unreached(&error),
+        }
+    }
+
+    /// The machine was not reached; what is there is not known.
+    fn unreached(&mut self, error: &MachineError) -> Phase {
+        let problem = chain(error);
+        if self.standing.borrow().problem.as_ref() != Some(&problem) {
+            warn!(node = %self.node.id, "{} is out of reach: {problem}", self.node.id);
+        }
+        self.set(State::Unreachable, None);
+        self.standing.send_modify(|standing| standing.problem = Some(problem));
+        Phase::Unreached(Instant::now() + PAUSE_UNREACHED)
     }
 
     fn adopt(&mut self, process: Process) -> Phase {
@@ -82,16 +109,22 @@ impl Watcher {
         Phase::Live(Box::new(process))
     }
 
-    fn launch(&mut self, how: &str) -> Phase {
-        match self.machine.start(&self.node) {
+    async fn launch(&mut self, how: &str) -> Phase {
+        self.wanted = true;
+        match self.machine.start(&self.node).await {
             Ok(process) => {
                 info!(node = %self.node.id, pid = process.pid(), "{} {how}", self.node.id);
                 self.set(State::Starting, Some(&process));
                 Phase::Live(Box::new(process))
             }
+            Err(error) if error.is_unreachable() => self.unreached(&error),
             Err(error) => {
-                error!(node = %self.node.id, error = chain(&error), "{} cannot be started", self.node.id);
-                self.decide(Duration::ZERO)
+                let problem = chain(&error);
+                error!(node = %self.node.id, error = problem, "{} cannot be started", self.node.id);
+                let next =
+                    if error.is_final() { self.down(State::Failed) } else { self.decide(Duration::ZERO) };
+                self.standing.send_modify(|standing| standing.problem = Some(problem));
+                next
             }
         }
     }
@@ -108,27 +141,76 @@ impl Watcher {
                         return next;
                     }
                 }
-                _ = look.tick(), if starting => {
-                    if self.layout.addr(self.node.id.as_str()).exists() {
-                        self.set(State::Running, Some(&process));
-                    }
-                }
+                _ = look.tick(), if starting || process.is_there() => self.look_at(&process),
             }
+        }
+    }
+
+    /// Follows what can be seen of a living process.
+    fn look_at(&mut self, process: &Process) {
+        let view = process.view();
+        let state = self.standing.borrow().state;
+        let next = match (&view.problem, state) {
+            (Some(_), _) => State::Unreachable,
+            (None, State::Starting | State::Unreachable) if view.listens => State::Running,
+            (None, State::Unreachable) => State::Starting,
+            (None, state) => state,
+        };
+        if next == state {
+            return;
+        }
+        self.set(next, Some(process));
+        if let Some(problem) = view.problem {
+            warn!(node = %self.node.id, "{} can't be seen, and is taken to run: {problem}", self.node.id);
+            self.standing.send_modify(|standing| standing.problem = Some(problem));
+        } else if state == State::Unreachable {
+            info!(node = %self.node.id, pid = process.pid(), "{} is seen again", self.node.id);
         }
     }
 
     /// While a restart is waited for.
     async fn wait(&mut self, until: Instant) -> Phase {
         tokio::select! {
-            () = sleep_until(until.into()) => self.relaunch(),
-            order = self.orders.recv() => self.obey_down(order, Phase::Waiting(until)),
+            () = sleep_until(until.into()) => self.relaunch().await,
+            order = self.orders.recv() => self.obey_down(order, Phase::Waiting(until)).await,
         }
+    }
+
+    /// While its machine can't be reached.
+    async fn reach(&mut self, until: Instant) -> Phase {
+        let machine = self.machine.clone();
+        let reached = async {
+            sleep_until(until.into()).await;
+            machine.reached().await;
+        };
+        tokio::select! {
+            () = reached => self.begin().await,
+            order = self.orders.recv() => self.obey_unreached(order, until),
+        }
+    }
+
+    /// What follows from an order while nobody knows whether there is a process.
+    fn obey_unreached(&mut self, order: Option<Order>, until: Instant) -> Phase {
+        let Order { task, done } = order.unwrap_or_else(Order::finish);
+        info!(node = %self.node.id, ?task, "{}: ordered", self.node.id);
+        let problem = self.standing.borrow().problem.clone().unwrap_or_default();
+        let next = match task {
+            Task::Act(Action::Start | Action::Restart) => {
+                // It is carried out later.
+                self.wanted = true;
+                Phase::Unreached(until)
+            }
+            Task::Act(Action::Stop | Action::Kill | Action::KillForGood) => Phase::Unreached(until),
+            Task::Finish => Phase::Finished,
+        };
+        answer(done, Err(problem));
+        next
     }
 
     /// While it is down.
     async fn idle(&mut self) -> Phase {
         let order = self.orders.recv().await;
-        self.obey_down(order, Phase::Down)
+        self.obey_down(order, Phase::Down).await
     }
 
     /// What follows from an order while the process lives; none if it goes on living.
@@ -149,16 +231,17 @@ impl Watcher {
             Err(error) => {
                 error!(node = %self.node.id, error = chain(&error), "{} can't be ended", self.node.id);
                 answer(done, Err(chain(&error)));
-                return None;
+                // Where the supervisor ends, there is nobody to try it again for.
+                return matches!(task, Task::Finish).then_some(Phase::Finished);
             }
         };
         self.gone(process, exit);
         let next = match task {
             Task::Act(Action::Start | Action::Restart) => {
                 self.backoff.forgive();
-                self.launch("started")
+                self.launch("started").await
             }
-            Task::Act(Action::Kill) => self.relaunch(),
+            Task::Act(Action::Kill) => self.relaunch().await,
             Task::Act(Action::Stop) => self.down(State::Stopped),
             Task::Act(Action::KillForGood) => self.down(State::StayedDown),
             Task::Finish => {
@@ -171,13 +254,13 @@ impl Watcher {
     }
 
     /// What follows from an order while there is no process; `stay` if nothing does.
-    fn obey_down(&mut self, order: Option<Order>, stay: Phase) -> Phase {
+    async fn obey_down(&mut self, order: Option<Order>, stay: Phase) -> Phase {
         let Order { task, done } = order.unwrap_or_else(Order::finish);
         info!(node = %self.node.id, ?task, "{}: ordered", self.node.id);
         let (result, next) = match task {
             Task::Act(Action::Start | Action::Restart) => {
                 self.backoff.forgive();
-                (Ok(()), self.launch("started"))
+                (Ok(()), self.launch("started").await)
             }
             Task::Act(Action::Stop) => (Ok(()), self.down(State::Stopped)),
             Task::Act(Action::KillForGood) => (Ok(()), self.down(State::StayedDown)),
@@ -206,7 +289,6 @@ impl Watcher {
     fn decide(&mut self, lived: Duration) -> Phase {
         let now = Instant::now();
         match self.backoff.died(now, lived) {
-            Verdict::Restart(wait) if wait.is_zero() => self.relaunch(),
             Verdict::Restart(wait) => {
                 self.set(State::Backoff, None);
                 Phase::Waiting(now + wait)
@@ -218,9 +300,9 @@ impl Watcher {
         }
     }
 
-    fn relaunch(&mut self) -> Phase {
+    async fn relaunch(&mut self) -> Phase {
         self.standing.send_modify(|standing| standing.restarts += 1);
-        self.launch("healed: started again")
+        self.launch("healed: started again").await
     }
 
     fn down(&mut self, state: State) -> Phase {
@@ -237,6 +319,7 @@ impl Watcher {
     fn set(&mut self, state: State, process: Option<&Process>) {
         self.standing.send_modify(|standing| {
             standing.state = state;
+            standing.problem = None;
             standing.process = process.map(|process| (process.pid(), process.since()));
         });
     }

@@ -1,5 +1,6 @@
 //! `clean`: `down`, and then the data is removed, after a question.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -7,6 +8,8 @@ use std::path::Path;
 use super::down;
 use crate::console;
 use crate::failure::Failure;
+use crate::machine::MachineError;
+use crate::machine::hosts::Hosts;
 use crate::store::Store;
 
 /// Stops everything and removes the data directory.
@@ -20,22 +23,34 @@ pub(crate) async fn run(store: &Store, yes: bool) -> Result<(), Failure> {
             "there is no terminal to ask on: say --yes to remove the data".to_owned(),
         ));
     }
-    if !dir.exists() {
+    let elsewhere: BTreeSet<&str> = store.nodes.iter().filter_map(|node| node.host.as_deref()).collect();
+    if dir.exists() {
+        check_is_ours(dir, &store.config.path)?;
+    } else if elsewhere.is_empty() {
         console::say(&format!("there is no data in {}", dir.display()));
         return Ok(());
     }
-    check_is_ours(dir, &store.config.path)?;
-    if !yes && !agreed(dir)? {
+    if !yes && !agreed(dir, &elsewhere)? {
         return Err(Failure::Failed("nothing was stopped or removed".to_owned()));
     }
     down::stop_all(store).await?;
+    // Those that may be out of reach first: then what is here still says whose they are.
+    for there in Hosts::unattended(store).all() {
+        if there.remove().await.map_err(MachineError::from)? {
+            console::say(&format!("removed the store's files on {}", there.host()));
+        }
+    }
+    if !dir.exists() {
+        return Ok(());
+    }
     remove(dir).map_err(Failure::io(format!("cannot remove {}", dir.display())))?;
     console::say(&format!("removed {}", dir.display()));
     Ok(())
 }
 
-fn agreed(dir: &Path) -> Result<bool, Failure> {
-    console::tell(&format!("Stop the store and remove everything in {}? [y/N]", dir.display()));
+fn agreed(dir: &Path, elsewhere: &BTreeSet<&str>) -> Result<bool, Failure> {
+    let also: String = elsewhere.iter().map(|host| format!(", and its files on {host}")).collect();
+    console::tell(&format!("Stop the store and remove everything in {}{also}? [y/N]", dir.display()));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(Failure::io("cannot read the answer"))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -1,5 +1,6 @@
 //! `down`: stops everything that was started for this store, and nothing else. Data stays.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::api::Role;
@@ -9,8 +10,10 @@ use tokio::time::timeout;
 
 use super::supervisor;
 use crate::console::{self, Progress};
-use crate::failure::Failure;
-use crate::machine::{Process, STOP_GRACE};
+use crate::failure::{Failure, chain};
+use crate::machine::here::Process;
+use crate::machine::hosts::Hosts;
+use crate::machine::{Machine, MachineError, STOP_GRACE};
 use crate::node::STOP_ORDER;
 use crate::running::Supervisor;
 use crate::store::Store;
@@ -58,28 +61,41 @@ async fn end_supervisor(supervisor: &Supervisor) -> Result<(), Failure> {
 }
 
 async fn stop_left(store: &Store) -> Result<bool, Failure> {
-    let machine = store.machine();
+    let hosts = Hosts::attend(store);
     let role_of = |name: &str| store.node(name).ok().map(|node| node.role);
     // A node that the configuration no longer names is stopped with the last ones.
     let turn_of = |name: &str| {
         let role = role_of(name).unwrap_or(Role::Catalog);
         STOP_ORDER.iter().position(|turn| *turn == role)
     };
-    let names = store.layout.names_with_pid();
+    // Those with a pid file here, and all that are elsewhere.
+    let here = store.layout.names_with_pid().into_iter().map(|name| (name, Machine::Here(store.here())));
+    let nodes = store.nodes.iter().filter(|node| node.host.is_some());
+    let there = nodes.map(|node| (node.id.as_str().to_owned(), hosts.machine_of(node, store)));
+    let places: Vec<(String, Machine)> = here.chain(there).collect();
+    let mut problems = BTreeSet::new();
     let mut any = false;
     for turn in 0..STOP_ORDER.len() {
         let mut stops = JoinSet::new();
-        for name in names.iter().filter(|name| turn_of(name) == Some(turn)) {
-            if let Some(mut process) = machine.find(name) {
-                let name = name.clone();
-                stops.spawn(async move { (process.stop(STOP_GRACE).await, name) });
+        for (name, machine) in places.iter().filter(|(name, _)| turn_of(name) == Some(turn)) {
+            let (name, machine) = (name.clone(), machine.clone());
+            stops.spawn(async move {
+                let Some(mut process) = machine.find(&name).await? else { return Ok(false) };
+                process.stop(STOP_GRACE).await?;
+                machine.forget(&name);
+                Ok::<bool, MachineError>(true)
+            });
+        }
+        for result in stops.join_all().await {
+            match result {
+                Ok(stopped) => any |= stopped,
+                Err(error) => drop(problems.insert(chain(&error))),
             }
         }
-        for (result, name) in stops.join_all().await {
-            result?;
-            machine.forget(&name);
-            any = true;
-        }
     }
-    Ok(any)
+    if problems.is_empty() {
+        return Ok(any);
+    }
+    let problems: Vec<String> = problems.into_iter().collect();
+    Err(Failure::Failed(format!("not everything is stopped: {}", problems.join("; "))))
 }

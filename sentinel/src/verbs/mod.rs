@@ -2,6 +2,7 @@
 
 pub(crate) mod clean;
 pub(crate) mod down;
+mod launch;
 pub(crate) mod logs;
 pub(crate) mod order;
 pub(crate) mod status;

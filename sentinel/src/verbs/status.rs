@@ -1,12 +1,15 @@
 //! `status`: what the supervisor knows of processes, joined with what a front end knows of the store.
 
+use std::collections::BTreeMap;
+
 use common::api::{NodeState, NodeStatus, ReplicaState, ShardStatus, Status};
 
 use super::control;
-use crate::control::{NodeReport, Overview};
-use crate::failure::Failure;
+use crate::control::{NodeReport, Overview, State};
+use crate::failure::{Failure, chain};
 use crate::front_end::{self, Asker};
 use crate::machine::Process;
+use crate::machine::hosts::Hosts;
 use crate::node::{self, Node};
 use crate::store::Store;
 use crate::table::{cell, duration, render};
@@ -31,17 +34,20 @@ pub(crate) async fn run(store: &Store, json: bool) -> Result<(), Failure> {
         Some(control) => Some(control.overview().await?),
         None => None,
     };
-    let machine = store.machine();
-    let rows: Vec<Row<'_>> = store
-        .nodes
-        .iter()
-        .map(|node| Row {
-            node,
-            report: overview.as_ref().and_then(|overview| overview.nodes.iter().find(|r| r.id == node.id)),
-            left: if overview.is_none() { machine.find(node.id.as_str()) } else { None },
-            address: addresses::main(&store.layout, node),
-        })
-        .collect();
+    // Without a sentinel the machines themselves are asked.
+    let hosts = if overview.is_none() { Some(Hosts::attend(store)) } else { None };
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for node in &store.nodes {
+        let report = overview.as_ref().and_then(|overview| overview.nodes.iter().find(|r| r.id == node.id));
+        let (left, problem) = match &hosts {
+            Some(hosts) => match hosts.machine_of(node, store).find(node.id.as_str()).await {
+                Ok(left) => (left, None),
+                Err(error) => (None, Some(chain(&error))),
+            },
+            None => (None, report.and_then(|report| report.problem.clone())),
+        };
+        rows.push(Row { node, report, left, problem, address: addresses::main(&store.layout, node) });
+    }
     if overview.is_none() && text.is_none() && rows.iter().all(|row| row.left.is_none()) {
         return Err(Failure::not_running());
     }
@@ -65,6 +71,8 @@ struct Row<'a> {
     report: Option<&'a NodeReport>,
     /// A process that a supervisor that is gone has left.
     left: Option<Process>,
+    /// What keeps it from running, or from being seen.
+    problem: Option<String>,
     address: Option<String>,
 }
 
@@ -76,6 +84,7 @@ fn page(store: &Store, overview: Option<&Overview>, rows: &[Row<'_>], status: Op
     let (name, dir) = (&store.config.cluster.name, store.config.cluster.data_dir.display());
     let mut text = format!("{name}: {sentinel}, data in {dir}\n\n");
     text.push_str(&nodes_table(rows, status));
+    text.push_str(&notes(rows));
     match status {
         Some(status) if !status.shards.is_empty() => {
             text.push('\n');
@@ -117,6 +126,26 @@ fn nodes_table(rows: &[Row<'_>], status: Option<&Status>) -> String {
     render(["NODE", "ROLE", "STATE", "PID", "ADDRESS", "UPTIME", "RESTARTS", "LAST EXIT"], &cells)
 }
 
+/// A line for each machine that is not this one, and for each node that something is wrong with.
+fn notes(rows: &[Row<'_>]) -> String {
+    let mut hosts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        if let Some(host) = &row.node.host {
+            hosts.entry(host).or_default().push(row.node.id.as_str());
+        }
+    }
+    let mut text = String::new();
+    for (host, nodes) in hosts {
+        text.push_str(&format!("on {host}: {}\n", nodes.join(", ")));
+    }
+    for row in rows {
+        if let Some(problem) = &row.problem {
+            text.push_str(&format!("{}: {problem}\n", row.node.id));
+        }
+    }
+    text
+}
+
 /// The supervisor's word, and that of the front end where it differs: a process may live and yet not be
 /// heard of.
 fn state(row: &Row<'_>, lives: bool, seen: Option<&NodeStatus>) -> String {
@@ -129,6 +158,7 @@ fn state(row: &Row<'_>, lives: bool, seen: Option<&NodeStatus>) -> String {
         (Some(report), Some(seen)) if lives && seen != "up" => format!("{} ({seen})", report.state),
         (Some(report), _) => report.state.to_string(),
         (None, _) if lives => "running".to_owned(),
+        (None, _) if row.problem.is_some() => State::Unreachable.to_string(),
         (None, seen) => seen.unwrap_or("down").to_owned(),
     }
 }

@@ -2,25 +2,24 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
 use common::config::Config;
-use common::secret::admin_token;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::down;
+use super::{down, launch};
 use crate::console::{self, Progress};
+use crate::control::State;
 use crate::control::client::Control;
 use crate::failure::Failure;
 use crate::front_end::{self, Asker};
 use crate::layout::SENTINEL;
-use crate::node::Node;
+use crate::logs;
 use crate::readiness::{self, Readiness};
 use crate::running::{self, Running};
 use crate::store::Store;
-use crate::{logs, ports};
 
 /// How long the store may take to become ready.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,18 +37,8 @@ const LOG_LINES: usize = 15;
 pub(crate) async fn run(store: &Store) -> Result<(), Failure> {
     let begin = Instant::now();
     store.check_nodes()?;
-    check_not_running(store)?;
-    check_programs(store)?;
-    let machine = store.machine();
-    let new = store.nodes.iter().filter(|node| machine.find(node.id.as_str()).is_none());
-    if let Some(problem) = ports::problem(new) {
-        return Err(Failure::Failed(problem));
-    }
-    store.layout.make().map_err(Failure::io("cannot make the directories for logs and pids"))?;
-    // Made here, so that what is wrong with them is told here, and not in the log of each node.
-    store.secret()?;
-    admin_token(&store.config.cluster.data_dir)?;
-    let supervisor = start_supervisor(store)?;
+    check_not_running(store).await?;
+    let supervisor = launch::supervisor(store, None)?;
     match wait_until_ready(store, supervisor).await? {
         Outcome::Ready => {
             console::say(&welcome(store, begin.elapsed()));
@@ -62,49 +51,30 @@ pub(crate) async fn run(store: &Store) -> Result<(), Failure> {
             )))
         }
         Outcome::Failed { name, why } => {
-            show_log(store, &name);
+            show_log(store, &name).await;
             down::stop_all(store).await?;
             Err(Failure::Failed(format!("{why}; everything is stopped again")))
         }
     }
 }
 
-fn check_not_running(store: &Store) -> Result<(), Failure> {
+async fn check_not_running(store: &Store) -> Result<(), Failure> {
     match running::look(&store.layout).map_err(Failure::io("cannot see whether the store runs"))? {
         Running::No => Ok(()),
         Running::Starting => Err(Failure::Failed("already running: a sentinel is starting".to_owned())),
         Running::Yes(supervisor) => {
             let pid = supervisor.pid.as_raw_nonzero();
-            Err(Failure::Failed(format!("already running: sentinel pid {pid}")))
+            let overview = Control::new(&supervisor, store.secret()?)?.overview().await;
+            let nodes = overview.map(|overview| overview.nodes).unwrap_or_default();
+            let stopped = nodes.iter().filter(|node| node.state == State::Stopped);
+            let stopped: Vec<&str> = stopped.map(|node| node.id.as_str()).collect();
+            let rest = match &stopped[..] {
+                [] => String::new(),
+                names => format!("; stopped: {} (`start NODE` starts one)", names.join(", ")),
+            };
+            Err(Failure::Failed(format!("already running: sentinel pid {pid}{rest}")))
         }
     }
-}
-
-fn check_programs(store: &Store) -> Result<(), Failure> {
-    let machine = store.machine();
-    let missing: Option<PathBuf> =
-        store.nodes.iter().map(|node: &Node| machine.program(node)).find(|program| !program.is_file());
-    match missing {
-        Some(program) => Err(Failure::Failed(format!("the program {} is missing", program.display()))),
-        None => Ok(()),
-    }
-}
-
-/// Starts the supervisor, which makes itself independent of this process and its terminal.
-fn start_supervisor(store: &Store) -> Result<Child, Failure> {
-    let failed = |doing: &str| Failure::io(format!("cannot {doing}"));
-    let output = logs::open(&store.layout.log(SENTINEL), logs::ROTATE_BYTES);
-    let output = output.map_err(failed("open the sentinel's log"))?;
-    let errors = output.try_clone().map_err(failed("open the sentinel's log"))?;
-    let program = std::env::current_exe().map_err(failed("find the sentinel's own program"))?;
-    Command::new(program)
-        .args(["watch", "--config"])
-        .arg(&store.config.path)
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .spawn()
-        .map_err(failed("start the sentinel"))
 }
 
 /// What became of the start.
@@ -126,7 +96,7 @@ async fn wait_until_ready(store: &Store, mut supervisor: Child) -> Result<Outcom
         progress.show(&format!("starting ({} s): {missing}", begin.elapsed().as_secs()));
         if let Some(status) = supervisor.try_wait().map_err(Failure::io("cannot watch the sentinel"))? {
             // Two starts at one time: the other one won.
-            check_not_running(store)?;
+            check_not_running(store).await?;
             let why = format!("the sentinel ended ({status})");
             return Ok(Outcome::Failed { name: SENTINEL.to_owned(), why });
         }
@@ -152,7 +122,12 @@ async fn look(store: &Store, supervisor: &Child, asker: &Asker) -> Result<Readin
     Ok(readiness::look(&overview, &front_end::all(store), asker).await)
 }
 
-fn show_log(store: &Store, name: &str) {
+async fn show_log(store: &Store, name: &str) {
+    if store.node(name).is_ok_and(|node| node.host.is_some()) {
+        // What could not be had is no more than a missing help.
+        drop(super::logs::run(store, Some(name), true).await);
+        return;
+    }
     let path = store.layout.log(name);
     let lines = logs::last_lines(&path, LOG_LINES);
     console::tell(&format!("the last lines of {}:", path.display()));

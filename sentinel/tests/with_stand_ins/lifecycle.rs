@@ -155,3 +155,21 @@ fn a_process_that_only_has_an_old_number_is_left_alone() {
     stranger.wait().unwrap();
     assert!(lives);
 }
+
+#[test]
+fn one_node_is_started_alone_and_others_join_it() {
+    let stage = Stage::new();
+    assert!(stage.ok(&["start", "catalog-2"]).starts_with("catalog-2: started; now "));
+    stage.wait("running", |stage| stage.row("catalog-2").contains(" running "));
+    assert_eq!(stage.processes().len(), 2, "the node and the sentinel");
+    assert!(stage.row("order-1").contains(" stopped "));
+    let up = stage.run(&["up"]);
+    assert!(up.err.contains("; stopped: catalog-1, order-1, frontend-1 "), "{}", up.err);
+    let first = stage.pid("catalog-2");
+    stage.signal("catalog-2", Signal::KILL);
+    stage.wait("healing", |stage| stage.pid("catalog-2").is_some_and(|pid| Some(pid) != first));
+    stage.ok(&["start", "order-1"]);
+    stage.wait("running", |stage| stage.row("order-1").contains(" running "));
+    stage.ok(&["down"]);
+    assert_eq!(stage.processes(), []);
+}

@@ -12,7 +12,7 @@ mod wait;
 pub(crate) use cluster::Cluster;
 pub(crate) use http::{Answer, Http};
 pub(crate) use process::last_lines;
-pub(crate) use programs::{Ran, run};
+pub(crate) use programs::{Ran, program, run, run_program};
 pub(crate) use setup::{Setup, book, catalogue};
 pub(crate) use shopping::{Receipts, Shopping, audit};
 pub(crate) use wait::{LIMIT, wait_for};

@@ -51,7 +51,13 @@ pub(crate) struct Ran {
 
 /// Runs a program to its end; one that does not end is killed, and that is a failure.
 pub(crate) async fn run(name: &str, args: &[&str]) -> Ran {
-    let mut command = Command::from(clean(&program(name)));
+    run_program(&program(name), args).await
+}
+
+/// As [`run`], for a program at another place.
+pub(crate) async fn run_program(program: &Path, args: &[&str]) -> Ran {
+    let name = program.display();
+    let mut command = Command::from(clean(program));
     command.args(args).kill_on_drop(true);
     let output = timeout(LIMIT, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{name} {args:?} does not end")).unwrap();

@@ -1,7 +1,4 @@
-//! Processes of nodes on this machine: started, found again, signalled and waited for.
-//!
-//! This is the seam for other machines: the supervisor knows a [`Machine`] and its [`Process`]es, and not
-//! how either does its work.
+//! Processes of nodes on this machine.
 //!
 //! A process is held by a pidfd, which goes on meaning the same process when its number is used again.
 //! It is opened before the command line is checked, so that what was checked is what gets the signal.
@@ -9,108 +6,28 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Stdio;
+use std::time::{Instant, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
+use super::{Exit, MachineError};
 use crate::layout::{self, Layout};
 use crate::node::{self, Node};
 use crate::{identity, logs};
 
-/// How long a process may take to end after SIGTERM: longer than a front end may take to drain.
-pub(crate) const STOP_GRACE: Duration = Duration::from_secs(10);
-
-/// How long a process may take to end after SIGKILL; only one that hangs in the kernel takes longer.
-const KILL_GRACE: Duration = Duration::from_secs(10);
-
-/// A process could not be started, signalled or waited for.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MachineError {
-    /// The program could not be started.
-    #[error("cannot start {}", program.display())]
-    Start {
-        /// Which program.
-        program: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Its log or its pid file could not be written.
-    #[error("cannot write {}", path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel refused.
-    #[error("cannot {doing} process {pid}")]
-    Process {
-        /// What was refused.
-        doing: &'static str,
-        /// Which process.
-        pid: i32,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It did not end, not even by SIGKILL.
-    #[error("process {pid} does not end, not even by SIGKILL")]
-    Undying {
-        /// Which process.
-        pid: i32,
-    },
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Exit {
-    /// By itself, with a code.
-    Code(i32),
-    /// By a signal.
-    Signal(i32),
-    /// As the child of a supervisor that is gone: only that it ended can be seen.
-    Unseen,
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-            Self::Unseen => f.write_str("ended unseen"),
-        }
-    }
-}
-
-impl From<ExitStatus> for Exit {
-    fn from(status: ExitStatus) -> Self {
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Code(code),
-            (None, Some(signal)) => Self::Signal(signal),
-            (None, None) => Self::Unseen,
-        }
-    }
-}
-
 /// This machine, for the nodes of one configuration.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Here {
     programs: PathBuf,
     config: PathBuf,
     layout: Layout,
 }
 
-impl Machine {
+impl Here {
     /// For programs in a directory, a configuration file (absolute) and the files of its store.
     pub(crate) fn new(programs: PathBuf, config: PathBuf, layout: Layout) -> Self {
         Self { programs, config, layout }
@@ -154,7 +71,7 @@ impl Machine {
             layout::write_whole(&path, &text).map_err(file_error(path)).map(|()| handle)
         });
         match recorded {
-            Ok(process) => Ok(Process { child: Some(child), ..process }),
+            Ok(process) => Ok(Process { child: Some(child), addr: self.layout.addr(name), ..process }),
             Err(error) => {
                 // A process that no pid file names could never be stopped. It has not been waited for,
                 // so it is still there to be killed; an error means that it has already ended.
@@ -175,7 +92,7 @@ impl Machine {
         let age = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
         let age = age.and_then(|written| SystemTime::now().duration_since(written).ok());
         let since = age.and_then(|age| Instant::now().checked_sub(age)).unwrap_or(process.since);
-        Some(Process { since, ..process })
+        Some(Process { since, addr: self.layout.addr(name), ..process })
     }
 
     /// Forgets the process of a name: it has ended.
@@ -196,6 +113,8 @@ pub(crate) struct Process {
     /// None for one that another supervisor started.
     child: Option<Child>,
     since: Instant,
+    /// Where it says where it listens.
+    addr: PathBuf,
 }
 
 impl Process {
@@ -211,7 +130,7 @@ impl Process {
         let error = |source| MachineError::Process { doing: "open", pid: number(pid), source };
         let handle = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from).map_err(error)?;
         let handle = AsyncFd::new(handle).map_err(error)?;
-        Ok(Self { pid, handle, child: None, since: Instant::now() })
+        Ok(Self { pid, handle, child: None, since: Instant::now(), addr: PathBuf::new() })
     }
 
     fn of_child(child: &mut Child) -> Result<Self, MachineError> {
@@ -228,6 +147,11 @@ impl Process {
     /// When it was started.
     pub(crate) fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Whether it has said where it listens.
+    pub(crate) fn listens(&self) -> bool {
+        self.addr.exists()
     }
 
     /// Returns when it has ended. May be dropped and asked again.
@@ -254,31 +178,6 @@ impl Process {
             }
         }
     }
-
-    /// Ends it at once.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub(crate) async fn kill(&mut self) -> Result<Exit, MachineError> {
-        self.signal(Signal::KILL)?;
-        let pid = self.pid();
-        timeout(KILL_GRACE, self.ended()).await.map_err(|_| MachineError::Undying { pid })
-    }
-
-    /// Asks it to end, and ends it when the time is over.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub(crate) async fn stop(&mut self, grace: Duration) -> Result<Exit, MachineError> {
-        self.signal(Signal::TERM)?;
-        match timeout(grace, self.ended()).await {
-            Ok(exit) => Ok(exit),
-            Err(_) => {
-                tracing::warn!(pid = self.pid(), ?grace, "a process does not end by SIGTERM: SIGKILL");
-                self.kill().await
-            }
-        }
-    }
 }
 
 fn number(pid: Pid) -> i32 {
@@ -287,12 +186,16 @@ fn number(pid: Pid) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use common::api::Role;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::machine;
 
     /// A machine with a shell script in the place of the catalog's program.
-    fn machine(dir: &std::path::Path, script: &str) -> (Machine, Node) {
+    fn machine(dir: &std::path::Path, script: &str) -> (Here, Node) {
         use std::os::unix::fs::PermissionsExt;
         let layout = Layout::new(dir.join("run"), dir.join("logs"));
         layout.make().unwrap();
@@ -300,10 +203,10 @@ mod tests {
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let node = Node { id: "catalog-1".into(), role: Role::Catalog, listeners: Vec::new(), host: None };
-        (Machine::new(dir.to_owned(), dir.join("config.toml"), layout), node)
+        (Here::new(dir.to_owned(), dir.join("config.toml"), layout), node)
     }
 
-    async fn wait_for_log(machine: &Machine, text: &str) {
+    async fn wait_for_log(machine: &Here, text: &str) {
         let path = machine.layout.log("catalog-1");
         let seen = async {
             while !fs::read_to_string(&path).is_ok_and(|log| log.contains(text)) {
@@ -336,7 +239,7 @@ mod tests {
     async fn who_ignores_sigterm_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let (machine, node) = machine(dir.path(), "trap '' TERM; echo up; exec sleep 600");
-        let mut process = machine.start(&node).unwrap();
+        let mut process = machine::Process::Here(Box::new(machine.start(&node).unwrap()));
         wait_for_log(&machine, "up").await;
         assert_eq!(process.stop(Duration::from_millis(50)).await.unwrap(), Exit::Signal(9));
     }
@@ -345,7 +248,7 @@ mod tests {
     async fn who_heeds_sigterm_keeps_its_exit_code() {
         let dir = tempfile::tempdir().unwrap();
         let (machine, node) = machine(dir.path(), "trap 'kill $!; exit 7' TERM; sleep 600 & echo up; wait");
-        let mut process = machine.start(&node).unwrap();
+        let mut process = machine::Process::Here(Box::new(machine.start(&node).unwrap()));
         wait_for_log(&machine, "up").await;
         assert_eq!(process.stop(Duration::from_secs(10)).await.unwrap(), Exit::Code(7));
     }
