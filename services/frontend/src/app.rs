@@ -275,6 +275,6 @@ impl App {
 }
 
 /// What keeps a shard from being read or written: its writer's office, or members that are all gone.
-fn waits_for(shard: &ShardState) -> Option<String> {
+pub(crate) fn waits_for(shard: &ShardState) -> Option<String> {
     shard.waits_for().or_else(|| shard.silent_members())
 }

@@ -9,7 +9,7 @@ use protocol::command::{Action, Command, CommandKey, Outcome};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{NodeId, OrderId, ShardId};
 
-use crate::app::{App, Failure};
+use crate::app::{App, Failure, waits_for};
 use crate::orders::{NoAnswer, buy_is_final};
 use crate::writers::PATIENCE_TIMEOUTS;
 
@@ -75,9 +75,22 @@ impl App {
                 Err(Failure::Write(WriteFailure::Unknown(format!("{node} answered another question"))))
             }
             // Whether a node that never answered had begun is not known.
-            Err(NoAnswer { sent: true, why }) => Err(Failure::Write(WriteFailure::Unknown(why))),
-            Err(NoAnswer { sent: false, why }) => Err(Failure::Write(WriteFailure::NotDone(why))),
+            Err(NoAnswer { sent: true, why }) => {
+                Err(Failure::Write(WriteFailure::Unknown(self.with_what_is_missing(&lines, why))))
+            }
+            Err(NoAnswer { sent: false, why }) => {
+                Err(Failure::Write(WriteFailure::NotDone(self.with_what_is_missing(&lines, why))))
+            }
         }
+    }
+
+    /// Why an order had no answer. An order node that waits for a shard is silent, though it is the
+    /// shard that is to blame: that one is named.
+    fn with_what_is_missing(&self, lines: &[OrderLine], why: String) -> String {
+        let shards = lines.iter().map(|line| ShardId::of_book(line.book, self.config().shards.count.get()));
+        let states = shards.filter_map(|shard| self.parts().shards.get(shard));
+        let missing = states.filter_map(|state| Some((state.id, waits_for(state)?))).next();
+        missing.map_or(why, |(shard, what)| format!("shard {shard} waits for {what}"))
     }
 
     /// An order.
