@@ -10,11 +10,17 @@ mod harness;
 
 mod bad_input;
 mod cache;
+mod clocks;
+mod crowds;
+mod damage;
 mod edges;
 mod freezes;
+mod full_disks;
+mod interruptions;
 mod kills;
 mod losses;
 mod mistakes;
+mod old_copies;
 mod outages;
 mod privacy;
 mod repeats;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat, SnapshotFacts};
 use protocol::ids::{Epoch, Index, NodeId, ShardId, StoreId};
 use protocol::message::{Reply, Said, Standing, ToReplica};
-use protocol::replica::{Done, Effect, Note, Replica, Step, TAIL_ENTRIES};
+use protocol::replica::{Done, Effect, Note, Replica, Step};
 use tokio::sync::oneshot;
 
 use crate::errands::{Errand, Errands};
@@ -161,8 +161,8 @@ pub fn start(
     directory: &Path,
 ) -> Result<(Shard, ShardThread, Errands), StoreError> {
     let standing = store.standing();
-    let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
-    let replica = Replica::new(me, standing.clone(), store.appended_epoch(), store.tail(tail_from)?);
+    let tail = store.tail(store.tail_begin())?;
+    let replica = Replica::new(me, standing.clone(), store.appended_epoch(), tail);
     let shared = Arc::new(Shared {
         store: standing.store,
         promise: AtomicU64::new(standing.promise.0),
@@ -299,8 +299,7 @@ impl Driver {
             return self.replica.handle_pull_failed(now);
         }
         let standing = self.store.standing();
-        let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
-        match installed.and_then(|_| self.store.tail(tail_from)) {
+        match installed.and_then(|_| self.store.tail(self.store.tail_begin())) {
             Ok(tail) => {
                 self.damaged = false;
                 tracing::info!(shard = %self.id, last_index = %standing.last, digest = %standing.digest, "a snapshot is installed");

@@ -158,6 +158,16 @@ impl StoreError {
     /// An error of SQLite, sorted by what can be done about it.
     pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        let is_no_value = matches!(
+            source,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+        );
+        if is_no_value {
+            // The tables are strict: what does not fit its column was not written by this program.
+            return Self::Corrupt { path, place: "row".into(), problem: source.to_string() };
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path, source },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },

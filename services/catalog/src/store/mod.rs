@@ -49,7 +49,7 @@ use protocol::command::Outcome;
 use protocol::entry::Entry;
 use protocol::ids::{Chain, Epoch, Index, ShardId, StoreId};
 use protocol::message::Standing;
-use protocol::replica::Change;
+use protocol::replica::{Change, TAIL_ENTRIES};
 use protocol::view::View;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -112,20 +112,21 @@ impl Store {
         fs::create_dir_all(directory).map_err(|problem| StoreError::file(directory, problem))?;
         let lock = lock(&path)?;
         snapshot::remove_leftovers(&path)?;
-        let (conn, meta, first) = match Self::look_into(&path, part) {
+        let (mut store, readers) = match Self::open_as_it_is(&path, part, keep_entries) {
             Err(problem) if problem.is_damage() => {
                 let aside = folder::set_aside(&path)?;
                 let problem = with_causes(&problem);
                 tracing::error!(%shard, %problem, aside = %aside.display(), "a damaged store is set aside; a new one takes everything from a member");
-                Self::look_into(&path, part)?
+                Self::open_as_it_is(&path, part, keep_entries)?
             }
-            looked => looked?,
+            opened => opened?,
         };
-        Ok(Self::over(conn, Place::File(path), meta, first, keep_entries, Some(lock)))
+        store._lock = Some(lock);
+        Ok((store, readers))
     }
 
-    /// Opens a file, or makes it, and reads what must be known of it.
-    fn look_into(path: &Path, part: Part) -> Result<(Connection, Meta, Index), StoreError> {
+    /// Opens a file, or makes it, and reads all that a replica begins with.
+    fn open_as_it_is(path: &Path, part: Part, keep_entries: u64) -> Result<(Self, Readers), StoreError> {
         schema::prepare(path, part)?;
         let mut conn = Place::File(path.to_owned()).connect()?;
         let look = |conn: &mut Connection| -> Step<_> {
@@ -133,7 +134,10 @@ impl Store {
             Self::look(conn)
         };
         let (meta, first) = look(&mut conn).map_err(|fault| fault.at(path))?;
-        Ok((conn, meta, first))
+        let place = Place::File(path.to_owned());
+        let (store, readers) = Self::over(conn, place, meta, first, keep_entries, None);
+        store.tail(store.tail_begin())?;
+        Ok((store, readers))
     }
 
     fn look(conn: &Connection) -> Step<(Meta, Index)> {
@@ -178,6 +182,13 @@ impl Store {
         let keep_entries = keep_entries.max(1);
         let store = Self { conn, place, meta, first, keep_entries, wal: WalLimit::default(), _lock: lock };
         (store, readers)
+    }
+
+    /// After which entry the part of the log begins that a replica has at hand.
+    #[must_use]
+    pub fn tail_begin(&self) -> Index {
+        let standing = &self.meta.standing;
+        Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit)
     }
 
     /// Where the database is.

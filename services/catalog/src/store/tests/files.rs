@@ -165,7 +165,7 @@ fn a_truncated_file_is_set_aside() {
     let path = directory.path().join("shard-0.db");
     let whole = fs::read(&path).unwrap();
     let old = open(directory.path()).unwrap().0.standing().store;
-    for length in [100, 512, 4096, 5000, whole.len() / 2] {
+    for length in [100, 512, 4096, 5000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
         fs::write(&path, &whole[..length]).unwrap();
         for suffix in ["-wal", "-shm"] {
             drop(fs::remove_file(directory.path().join(format!("shard-0.db{suffix}"))));
