@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use protocol::ids::NodeId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
@@ -65,6 +66,7 @@ pub fn run<E: Failure>(
         Ok(lines) => lines,
         Err(problem) => return complain(program, &problem, 2),
     };
+    raise_file_limit();
     let runtime = match drive.runtime() {
         Ok(runtime) => runtime,
         Err(problem) => return complain(program, &problem, 1),
@@ -105,6 +107,28 @@ impl Drive {
             Self::Shared => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
         }
     }
+}
+
+/// As many open files as this process may have: the usual limit is meant for programs that still count
+/// them in fixed tables.
+fn raise_file_limit() {
+    let limits = getrlimit(Resource::Nofile);
+    if limits.current == limits.maximum {
+        return;
+    }
+    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => {
+            tracing::debug!(from = ?limits.current, to = ?limits.maximum, "the limit of open files is raised");
+        }
+        Err(problem) => tracing::warn!(%problem, "the limit of open files can't be raised"),
+    }
+}
+
+/// How many files and sockets this process may have open; `None` if there is no limit.
+#[must_use]
+pub fn file_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
 }
 
 fn parse(program: &'static str, about: &'static str) -> Result<Arguments, clap::Error> {

@@ -10,12 +10,18 @@ mod harness;
 
 mod bad_input;
 mod cache;
+mod clocks;
+mod crowds;
+mod damage;
 mod edges;
 mod freezes;
+mod full_disks;
+mod interruptions;
 mod kills;
 mod losses;
 mod machines;
 mod mistakes;
+mod old_copies;
 mod outages;
 mod privacy;
 mod repeats;

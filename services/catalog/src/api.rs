@@ -127,6 +127,9 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
                 Ok(answer) => ReadReply::Answer(answer),
                 Err(problem) => {
                     tracing::error!(shard = %shard.id, problem = %with_causes(&problem), "a read failed");
+                    if problem.is_damage() {
+                        shard.send(Input::Recounted { epoch: None, sound: Ok(false) });
+                    }
                     ReadReply::Failed(problem.to_string())
                 }
             });

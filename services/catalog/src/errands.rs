@@ -4,6 +4,7 @@
 //! One errand at a time, in order; a replica in resync waits for each before it asks for the next. The
 //! link to the peer is kept from one page to the next.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -194,6 +195,16 @@ impl Errands {
     ) -> Result<SnapshotFacts, ErrandError> {
         let peer = reach(config, secret, me, peer, source).await?;
         let file_error = |source| ErrandError::File { path: self.incoming.clone(), source };
+        // A process that died while it installed an earlier one has left its journal, which would be taken for
+        // this one's.
+        for journal in ["-journal", "-wal", "-shm"] {
+            let mut path = self.incoming.clone().into_os_string();
+            path.push(journal);
+            match tokio::fs::remove_file(&path).await {
+                Err(problem) if problem.kind() != ErrorKind::NotFound => return Err(file_error(problem)),
+                _ => {}
+            }
+        }
         let mut file = tokio::fs::File::create(&self.incoming).await.map_err(file_error)?;
         let call = CallId(u64::MAX);
         peer.sender.send(&CatalogCall::Snapshot { call, shard: self.shard })?;

@@ -68,6 +68,13 @@ pub enum NodeError {
         #[source]
         source: StoreError,
     },
+    /// The node's folder holds data of a catalogue that is cut otherwise.
+    #[error("`shards.count` can't be changed over existing data")]
+    OtherCut {
+        /// The file that says so.
+        #[source]
+        source: StoreError,
+    },
     /// The cluster secret can't be had.
     #[error("the cluster secret can't be had")]
     Secret(#[from] SecretError),
@@ -98,7 +105,11 @@ pub enum NodeError {
 
 impl Failure for NodeError {
     fn is_wrong_use(&self) -> bool {
-        matches!(self, Self::Unknown { .. })
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Store { source, .. } | Self::OtherCut { source } => source.is_wrong_use(),
+            _ => false,
+        }
     }
 }
 
@@ -135,6 +146,8 @@ impl Node {
             address: address.to_string(),
             source,
         })?;
+        store::check_folder(&directory, config.shards.count.get())
+            .map_err(|source| NodeError::OtherCut { source })?;
         let mut shards = BTreeMap::new();
         let mut threads = Vec::new();
         let mut all_errands = Vec::new();

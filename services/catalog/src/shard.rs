@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat, SnapshotFacts};
 use protocol::ids::{Epoch, Index, NodeId, ShardId, StoreId};
 use protocol::message::{Reply, Said, Standing, ToReplica};
-use protocol::replica::{Done, Effect, Note, Replica, Step, TAIL_ENTRIES};
+use protocol::replica::{Done, Effect, Note, Replica, Step};
 use tokio::sync::oneshot;
 
 use crate::errands::{Errand, Errands};
@@ -161,8 +161,8 @@ pub fn start(
     directory: &Path,
 ) -> Result<(Shard, ShardThread, Errands), StoreError> {
     let standing = store.standing();
-    let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
-    let replica = Replica::new(me, standing.clone(), store.appended_epoch(), store.tail(tail_from)?);
+    let tail = store.tail(store.tail_begin())?;
+    let replica = Replica::new(me, standing.clone(), store.appended_epoch(), tail);
     let shared = Arc::new(Shared {
         store: standing.store,
         promise: AtomicU64::new(standing.promise.0),
@@ -170,7 +170,15 @@ pub fn start(
     });
     let (inputs, receiver) = sync_channel(INPUTS_MAX);
     let (errands, requests) = Errands::new(id, directory, readers.clone(), inputs.clone());
-    let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, links: Vec::new() };
+    let driver = Driver {
+        id,
+        replica,
+        store,
+        shared: shared.clone(),
+        errands: requests,
+        links: Vec::new(),
+        damaged: false,
+    };
     let (alive, ended) = oneshot::channel();
     let run = move || {
         // Dropped with the thread, also by a panic.
@@ -210,6 +218,8 @@ struct Driver {
     errands: tokio::sync::mpsc::Sender<Errand>,
     /// The open links; last, the one whose writer this replica goes by.
     links: Vec<LinkSender<CatalogReply>>,
+    /// The file was found damaged: what it holds is not levelled but replaced, by a snapshot.
+    damaged: bool,
 }
 
 impl Driver {
@@ -237,7 +247,10 @@ impl Driver {
     fn take(&mut self, input: Input) -> Vec<Effect> {
         let now = Instant::now();
         match input {
-            Input::Message { from, message } => {
+            Input::Message { from, mut message } => {
+                if let ToReplica::Recover(recover) = &mut message {
+                    recover.afresh |= self.damaged;
+                }
                 let heeded = self.replica.heeds(&message);
                 self.remember(&from, heeded);
                 let effects = self.replica.handle(now, message);
@@ -248,6 +261,7 @@ impl Driver {
             Input::Snapshot { file, facts } => self.install(&file, &facts),
             Input::PullFailed => self.replica.handle_pull_failed(now),
             Input::Recounted { epoch, sound } => {
+                self.damaged |= sound == Ok(false);
                 let epoch = epoch.unwrap_or(self.store.standing().promise);
                 let store = self.shared.store;
                 let reply = match sound {
@@ -285,9 +299,9 @@ impl Driver {
             return self.replica.handle_pull_failed(now);
         }
         let standing = self.store.standing();
-        let tail_from = Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit);
-        match installed.and_then(|_| self.store.tail(tail_from)) {
+        match installed.and_then(|_| self.store.tail(self.store.tail_begin())) {
             Ok(tail) => {
+                self.damaged = false;
                 tracing::info!(shard = %self.id, last_index = %standing.last, digest = %standing.digest, "a snapshot is installed");
                 self.replica.snapshot_installed(now, standing, tail)
             }
@@ -317,9 +331,15 @@ impl Driver {
                     let more = match self.persist(step) {
                         Ok(done) => self.replica.persisted(Instant::now(), done),
                         Err(problem) => {
+                            let is_damage = problem.is_damage();
                             let problem = with_causes(&problem);
                             tracing::error!(shard = %self.id, %problem, "the store can't write");
-                            self.replica.failed(Instant::now(), problem)
+                            let mut effects = self.replica.failed(Instant::now(), problem);
+                            if is_damage {
+                                self.damaged = true;
+                                effects.insert(0, self.unsound());
+                            }
+                            effects
                         }
                     };
                     for effect in more.into_iter().rev() {
@@ -337,11 +357,23 @@ impl Driver {
                     self.ask(Errand::Snapshot { source, at_least });
                 }
                 Effect::Recount { epoch } => self.ask(Errand::Recount { epoch: Some(epoch) }),
-                Effect::Note(note) => self.note(&note),
+                Effect::Note(note) => {
+                    self.note(&note);
+                    if self.damaged && matches!(note, Note::Joined { .. }) {
+                        // Found while it was no member, when nobody could do anything about it.
+                        todo.push_back(self.unsound());
+                    }
+                }
             }
         }
         // From here, without waking the link's own task.
         link.push();
+    }
+
+    /// Has the writer drop this replica, so that it may begin again from a snapshot.
+    fn unsound(&self) -> Effect {
+        let epoch = self.store.standing().promise;
+        Effect::Send(Said { store: self.shared.store, reply: Reply::Recounted { epoch, sound: false } })
     }
 
     fn persist(&mut self, step: Step) -> Result<Done, StoreError> {

@@ -11,13 +11,16 @@ use crate::shard::{Input, Shard};
 /// How often the write-ahead log is moved into the file. Often enough that it stays small under load,
 /// and that a start has little to replay.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-/// How often the digest is counted anew from the rows, to find what a disk has spoilt.
+/// When the digest is counted anew from the rows for the first time: what was spoilt while the node was
+/// down must not be shown for long, and a node that has just come has more urgent things to do.
+const SCRUB_FIRST: Duration = Duration::from_secs(1);
+/// How often it is counted from then on, to find what a disk has spoilt meanwhile.
 const SCRUB_EVERY: Duration = Duration::from_secs(3600);
 
 /// Looks after a shard's file until shutdown.
 pub async fn run(shard: Shard, mut shutdown: Shutdown) {
     let mut checkpoints = interval(CHECKPOINT_EVERY);
-    let mut scrubs = interval_at(Instant::now() + SCRUB_EVERY, SCRUB_EVERY);
+    let mut scrubs = interval_at(Instant::now() + SCRUB_FIRST, SCRUB_EVERY);
     checkpoints.set_missed_tick_behavior(MissedTickBehavior::Delay);
     scrubs.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -52,6 +55,9 @@ async fn scrub(shard: &Shard) {
         }
         Ok(Err(problem)) => {
             tracing::error!(shard = %shard.id, problem = %with_causes(&problem), "scrub: the rows can't be read");
+            if problem.is_damage() {
+                shard.send(Input::Recounted { epoch: None, sound: Ok(false) });
+            }
         }
         Err(problem) => tracing::error!(shard = %shard.id, %problem, "the scrub failed"),
     }

@@ -166,7 +166,7 @@ impl App {
     pub fn readiness(&self) -> Result<(), Vec<String>> {
         let shards = self.0.shards.iter();
         let mut missing: Vec<String> = shards
-            .filter_map(|shard| Some(format!("shard {} waits for {}", shard.id, waits_for(shard)?)))
+            .filter_map(|shard| Some(format!("shard {} waits for {}", shard.id, shard.trouble()?)))
             .collect();
         if !self.0.orders.any_connected() {
             missing.push("no order node is connected".to_owned());
@@ -219,7 +219,7 @@ impl App {
             writer: view.as_ref().map(|view| view.writer.to_string()),
             members,
             commit_index,
-            waiting_for: waits_for(shard),
+            waiting_for: shard.trouble(),
             replicas: replicas.collect(),
         }
     }
@@ -272,9 +272,4 @@ impl App {
             version: beat.map(|beat| beat.version),
         }
     }
-}
-
-/// What keeps a shard from being read or written: its writer's office, or members that are all gone.
-fn waits_for(shard: &ShardState) -> Option<String> {
-    shard.waits_for().or_else(|| shard.silent_members())
 }

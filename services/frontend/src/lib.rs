@@ -42,7 +42,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::config::{Address, Config};
 use common::exit::with_causes;
@@ -50,10 +50,11 @@ use common::process::Failure;
 use common::secret::{self, Secret, SecretError};
 use common::shutdown::{self, Shutdown};
 use common::{link, runfile};
-use protocol::ids::{NodeId, ShardId};
+use protocol::ids::{Index, NodeId, ShardId};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, Parts};
 use crate::cache::Cache;
@@ -66,6 +67,10 @@ use crate::seed::{Seed, SeedError};
 use crate::shards::Shards;
 use crate::view_store::ViewStore;
 use crate::writers::{ShardEvent, Surroundings, Writers};
+
+/// How often it is noted how far the shards are committed: so much of what was acknowledged last may be
+/// missing from an old copy of a replica's file without this being noticed, should nobody else know better.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a front end can't run.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +226,14 @@ impl Frontend {
         let mut parts: JoinSet<&'static str> = JoinSet::new();
         // What is under way is served through these as well, so they end after it.
         let (ending, when_ending) = shutdown::channel();
+        let notes = Notes { view_store: view_store.clone() };
+        {
+            let (app, notes, shutdown) = (app.clone(), notes.clone(), when_ending.clone());
+            parts.spawn(async move {
+                notes.keep(&app, shutdown).await;
+                "notes of commit indexes"
+            });
+        }
         run_writers(&app, view_store, events, &mut parts);
         keep_links(&app, &secret, &mut parts);
         {
@@ -249,7 +262,7 @@ impl Frontend {
         let mut seeding = JoinSet::new();
         seeding.spawn(seed::load(app.clone(), seed));
         let metrics = Arc::new(metrics::Metrics::new());
-        let serving = server::serve(public, app, metrics, shutdown.clone());
+        let serving = server::serve(public, app.clone(), metrics, shutdown.clone());
         tokio::pin!(serving);
         let ended = tokio::select! {
             () = &mut serving => "public listener",
@@ -263,8 +276,46 @@ impl Frontend {
             serving.await;
         }
         ending.fire();
+        notes.note(&app).await;
         Ok(())
     }
+}
+
+/// Notes beside each view how far its shard is committed.
+#[derive(Clone)]
+struct Notes {
+    view_store: ViewStore,
+}
+
+impl Notes {
+    async fn keep(&self, app: &App, mut shutdown: Shutdown) {
+        let mut turn = tokio::time::interval(NOTE_EVERY);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut noted = BTreeMap::new();
+        loop {
+            tokio::select! {
+                _ = turn.tick() => {}
+                () = shutdown.wait() => return,
+            }
+            let now = commits(app);
+            if now != noted {
+                self.note(app).await;
+                noted = now;
+            }
+        }
+    }
+
+    async fn note(&self, app: &App) {
+        for (shard, index) in commits(app) {
+            self.view_store.note_commit(shard, index).await;
+        }
+    }
+}
+
+/// Up to where the shards are committed, those of which nothing is known left out.
+fn commits(app: &App) -> BTreeMap<ShardId, Index> {
+    let all = app.parts().shards.iter().map(|shard| (shard.id, shard.commit_index()));
+    all.filter(|(_, index)| *index > Index(0)).collect()
 }
 
 async fn any_view(config: &Config, view_store: &ViewStore) -> Result<bool, FrontendError> {

@@ -32,6 +32,11 @@ enum Attempt {
     Failed(NodeId, String),
 }
 
+/// Why a read had no answer: what its shard waits for, if that is known, else why the last replica gave none.
+fn cause(state: &ShardState, last: String) -> String {
+    state.trouble().map_or(last, |what| format!("it waits for {what}"))
+}
+
 /// What may make a read possible that was not.
 struct News {
     views: watch::Receiver<Option<Arc<View>>>,
@@ -228,14 +233,14 @@ impl App {
                     not = Some(node);
                     failures += 1;
                 }
-                Err(_) => return Err(unavailable(&state.waits_for().unwrap_or(why))),
+                Err(_) => return Err(unavailable(&cause(state, why))),
             }
             // One retry at once, on another member. After that only something new can help.
             if failures > 0
                 && failures.is_multiple_of(2)
                 && timeout_at(deadline.into(), news.next()).await.is_err()
             {
-                return Err(unavailable(&state.waits_for().unwrap_or(why)));
+                return Err(unavailable(&cause(state, why)));
             }
         }
     }

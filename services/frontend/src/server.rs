@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use common::process::file_limit;
 use common::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -35,16 +36,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long to wait after a failed accept: what is missing, such as a free file, does not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How many open files are not for clients: links to nodes, the files of views and logs, and some room.
+const FILES_KEPT: u64 = 256;
 /// How many clients beyond the limit are told so at a time; the others are just cut off.
 const REFUSALS: usize = 64;
 
 /// Serves until shutdown, and finishes what is under way then.
 pub async fn serve(listener: TcpListener, app: App, metrics: Arc<Metrics>, mut shutdown: Shutdown) {
     let router = router(app.clone()).layer(Extension(metrics.clone())).layer(Extension(shutdown.clone()));
-    let places = usize::try_from(app.config().limits.connections).unwrap_or(usize::MAX);
+    let places = places(app.config().limits.connections, file_limit());
     let mut server = Server {
         front: Arc::new(Front::new(app, router, metrics)),
-        places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        places: Arc::new(Semaphore::new(places)),
         refusals: Arc::new(Semaphore::new(REFUSALS)),
         tasks: JoinSet::new(),
         connections: HashMap::new(),
@@ -64,6 +67,22 @@ pub async fn serve(listener: TcpListener, app: App, metrics: Arc<Metrics>, mut s
     }
     drop(listener);
     server.drain().await;
+}
+
+/// How many connections there may be: as many as are configured, if the process may open so many files. One
+/// connection too many is told so; one file too many would keep everybody waiting.
+fn places(configured: u32, files: Option<u64>) -> usize {
+    let configured = u64::from(configured);
+    let fitting = files.map_or(u64::MAX, |files| files.saturating_sub(FILES_KEPT).max(1));
+    if fitting < configured {
+        tracing::warn!(
+            configured,
+            connections = fitting,
+            open_files = files,
+            "`limits.connections` is more than this process may have open; raise its limit of open files (ulimit -n)"
+        );
+    }
+    usize::try_from(configured.min(fitting)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 async fn pause_after(error: &io::Error) {

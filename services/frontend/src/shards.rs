@@ -28,6 +28,8 @@ pub struct ShardState {
     commit: watch::Sender<Index>,
     waits_for: watch::Sender<Option<String>>,
     seeded: watch::Sender<bool>,
+    /// Replicas whose stores can't write, and why.
+    failing: Mutex<BTreeMap<NodeId, String>>,
     reading: Mutex<Reading>,
 }
 
@@ -94,6 +96,7 @@ impl ShardState {
             commit: watch::Sender::new(Index(0)),
             waits_for: watch::Sender::new(Some("the view store".to_owned())),
             seeded: watch::Sender::new(false),
+            failing: Mutex::default(),
             reading: Mutex::new(reading),
         }
     }
@@ -195,6 +198,32 @@ impl ShardState {
         let all_silent = view.members.iter().all(|member| reading.silent.contains(&member.node));
         let names = || view.members.iter().map(|member| member.node.as_str()).collect::<Vec<_>>();
         all_silent.then(|| names().join(" or "))
+    }
+
+    /// A replica's store could not do something, for this reason.
+    pub fn set_failing(&self, node: &NodeId, problem: String) {
+        self.failing.lock().insert(node.clone(), problem);
+    }
+
+    /// A replica has made something durable.
+    pub fn set_sound(&self, node: &NodeId) {
+        self.failing.lock().remove(node);
+    }
+
+    /// What keeps the shard from being read or written, with what is known of its causes: its writer's
+    /// office, or members that are all gone or can't write.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let what = self.waits_for().or_else(|| self.silent_members());
+        let failing = self.failing.lock();
+        let view = self.view();
+        let all_fail = view.is_some_and(|view| view.members.iter().all(|m| failing.contains_key(&m.node)));
+        let what = what.or_else(|| all_fail.then(|| "a replica that can write".to_owned()))?;
+        if failing.is_empty() {
+            return Some(what);
+        }
+        let causes = failing.iter().map(|(node, problem)| format!("{node}: {problem}"));
+        Some(format!("{what} ({})", causes.collect::<Vec<_>>().join("; ")))
     }
 
     /// Waits until writes are taken.

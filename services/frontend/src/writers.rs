@@ -11,7 +11,7 @@ use protocol::call::{CallId, InternalReply, WriteFailure};
 use protocol::command::Outcome;
 use protocol::entry::EncodedCommand;
 use protocol::ids::{NodeId, ShardId};
-use protocol::message::{Said, Touched};
+use protocol::message::{Reply, Said, Touched};
 use protocol::view::View;
 use protocol::writer::{Effect, Options, SwapResult, Writer};
 use tokio::sync::{mpsc, oneshot};
@@ -238,7 +238,10 @@ impl Driver {
                 ShardEvent::Connected(node) => self.writer.handle_connected(&node),
                 ShardEvent::Lost(node) => self.writer.handle_lost(now, &node),
                 ShardEvent::Silent(node) => self.writer.handle_silent(now, &node),
-                ShardEvent::Said(node, said) => self.writer.handle_said(now, &node, said),
+                ShardEvent::Said(node, said) => {
+                    self.note_health(&node, &said.reply);
+                    self.writer.handle_said(now, &node, said)
+                }
             };
             self.carry_out(effects);
         }
@@ -300,6 +303,16 @@ impl Driver {
             }
         }
         written.push(&self.around.catalogs);
+    }
+
+    /// Whether a replica can write, for people: the writer has rules of its own for what follows from it.
+    fn note_health(&self, node: &NodeId, reply: &Reply) {
+        let Some(state) = self.around.shards.get(self.shard) else { return };
+        match reply {
+            Reply::Failed { problem, .. } => state.set_failing(node, problem.clone()),
+            Reply::Appended(_) | Reply::Sealed(_) | Reply::Join { .. } => state.set_sound(node),
+            Reply::Standing(_) | Reply::Refused(_) | Reply::Fetched { .. } | Reply::Recounted { .. } => {}
+        }
     }
 
     fn invalidate(&self, touched: &Touched) {

@@ -11,6 +11,7 @@ use protocol::ids::{NodeId, OrderId, ShardId};
 
 use crate::app::{App, Failure};
 use crate::orders::{NoAnswer, buy_is_final};
+use crate::shards::ShardState;
 use crate::writers::PATIENCE_TIMEOUTS;
 
 impl App {
@@ -27,8 +28,15 @@ impl App {
         let shard = self.shard_of(&key, &action);
         tracing::debug!(request_id = %trace.request_id, %shard, "write");
         let command = EncodedCommand::of(&Command { key, at: clock::now(), action });
-        let outcome = self.parts().writers.submit(shard, command).await.map_err(Failure::Write)?;
-        Ok((outcome, self.id().clone()))
+        let trouble = || self.parts().shards.get(shard).and_then(ShardState::trouble);
+        let named = |why: String| trouble().map_or(why, |what| format!("shard {shard} waits for {what}"));
+        let failed = |failure| match failure {
+            WriteFailure::NotDone(why) => WriteFailure::NotDone(named(why)),
+            WriteFailure::Unknown(why) => WriteFailure::Unknown(named(why)),
+            WriteFailure::BadRequest(why) => WriteFailure::BadRequest(why),
+        };
+        let outcome = self.parts().writers.submit(shard, command).await;
+        Ok((outcome.map_err(|failure| Failure::Write(failed(failure)))?, self.id().clone()))
     }
 
     /// The shard whose write it is. All books of a load are of one shard.
@@ -75,9 +83,22 @@ impl App {
                 Err(Failure::Write(WriteFailure::Unknown(format!("{node} answered another question"))))
             }
             // Whether a node that never answered had begun is not known.
-            Err(NoAnswer { sent: true, why }) => Err(Failure::Write(WriteFailure::Unknown(why))),
-            Err(NoAnswer { sent: false, why }) => Err(Failure::Write(WriteFailure::NotDone(why))),
+            Err(NoAnswer { sent: true, why }) => {
+                Err(Failure::Write(WriteFailure::Unknown(self.with_what_is_missing(&lines, why))))
+            }
+            Err(NoAnswer { sent: false, why }) => {
+                Err(Failure::Write(WriteFailure::NotDone(self.with_what_is_missing(&lines, why))))
+            }
         }
+    }
+
+    /// Why an order had no answer. An order node that waits for a shard is silent, though it is the
+    /// shard that is to blame: that one is named.
+    fn with_what_is_missing(&self, lines: &[OrderLine], why: String) -> String {
+        let shards = lines.iter().map(|line| ShardId::of_book(line.book, self.config().shards.count.get()));
+        let states = shards.filter_map(|shard| self.parts().shards.get(shard));
+        let mut missing = states.filter_map(|state| Some((state.id, state.trouble()?)));
+        missing.next().map_or(why, |(shard, what)| format!("shard {shard} waits for {what}"))
     }
 
     /// An order.

@@ -14,7 +14,6 @@ use protocol::call::{CallId, OrderCall, OrderReply, Trace};
 use protocol::catalogue::OrderLine;
 use protocol::command::{Action, Command, CommandKey};
 use protocol::entry::EncodedCommand;
-use protocol::ids::OrderId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 use crate::buys::{Buy, Buys};
 use crate::checks;
 use crate::lookup::Lookup;
+use crate::order_ids::OrderIds;
 
 /// How many looks at the orders of one link may be under way; further ones are turned away.
 const LOOKS_MAX: usize = 256;
@@ -31,6 +31,8 @@ const LOOKS_MAX: usize = 256;
 pub struct Desk {
     /// Into how many shards the catalogue is cut.
     pub shards: NonZeroU32,
+    /// Numbers orders.
+    pub ids: Arc<OrderIds>,
     /// Carries out buys.
     pub buys: Arc<Buys>,
     /// Finds orders.
@@ -124,9 +126,9 @@ impl Desk {
                 return;
             }
         };
-        // Ids of one process rise, also within a millisecond and when the clock is set back.
-        let order = OrderId(uuid::Uuid::now_v7().as_u128());
-        let command = Command { key, at: clock::now(), action: Action::Buy { order, lines } };
+        let at = clock::now();
+        let order = self.ids.next(at);
+        let command = Command { key, at, action: Action::Buy { order, lines } };
         let command = EncodedCommand::of(&command);
         self.buys.submit(Buy { caller: replies.clone(), call, trace, shard, command }, now);
     }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::buys::{Buys, Line};
+use crate::order_ids::OrderIds;
 use crate::projection::Input;
 
 /// The first and the longest pause between attempts to reach a front end. The longest is far below the
@@ -35,6 +36,8 @@ pub struct FrontEnds {
     pub config: Arc<Config>,
     /// Shown to them.
     pub secret: Arc<Secret>,
+    /// Told of every order that comes along the log.
+    pub ids: Arc<OrderIds>,
     /// This node.
     pub me: NodeId,
 }
@@ -77,7 +80,7 @@ impl FrontEnds {
                 match self.connect(frontend).await {
                     Ok(connected) => {
                         pauses.up(frontend, "feeds");
-                        let problem = feed(connected, &inputs).await;
+                        let problem = feed(connected, &inputs, &self.ids).await;
                         pauses.broke(frontend, "feeds", &problem);
                     }
                     Err(problem) => pauses.failed(frontend, "feeds", &problem),
@@ -127,7 +130,7 @@ async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>) -> RecvError
     }
 }
 
-async fn feed(connected: Connected, inputs: &mpsc::Sender<Input>) -> RecvError {
+async fn feed(connected: Connected, inputs: &mpsc::Sender<Input>, ids: &OrderIds) -> RecvError {
     let Opened { sender, mut receiver, flush } = link::open::<InternalCall, InternalReply>(connected);
     let read = async {
         let mut next = Some(Input::Connected(sender));
@@ -138,7 +141,10 @@ async fn feed(connected: Connected, inputs: &mpsc::Sender<Input>) -> RecvError {
                 return RecvError::Closed;
             }
             match receiver.recv().await {
-                Ok(InternalReply::Feed(feed)) => next = Some(Input::Feed(feed)),
+                Ok(InternalReply::Feed(feed)) => {
+                    feed.sales.iter().for_each(|(_, order)| ids.saw(order.id));
+                    next = Some(Input::Feed(feed));
+                }
                 Ok(InternalReply::StartOver { shard }) => next = Some(Input::StartOver(shard)),
                 Ok(InternalReply::Submitted { .. } | InternalReply::CommitIndex { .. }) => {
                     tracing::warn!("a front end answers what it was not asked");

@@ -11,6 +11,7 @@
 //! - [`api`]: what front ends may ask over a link; [`checks`]: what an order must be.
 //! - [`buys`]: the buys under way, from their arrival to their answer.
 //! - [`frontends`]: the links to the front ends, for buys and for feeds.
+//! - [`order_ids`]: the numbers of orders.
 //! - [`projection`]: the thread that follows the shards' logs into the book.
 //! - [`book`]: the book of orders, an SQLite file; [`lookup`]: reading it, and catching up first.
 //!
@@ -23,6 +24,7 @@ pub mod buys;
 pub mod checks;
 pub mod frontends;
 pub mod lookup;
+pub mod order_ids;
 pub mod projection;
 
 use std::fs::File;
@@ -50,6 +52,7 @@ use crate::book::{Book, BookError};
 use crate::buys::Buys;
 use crate::frontends::FrontEnds;
 use crate::lookup::Lookup;
+use crate::order_ids::OrderIds;
 use crate::projection::{INPUTS_MAX, Input, Places, Projection};
 
 /// How long a node that stops goes on with what is under way.
@@ -149,6 +152,10 @@ impl Node {
         let shards = config.shards.count;
         let opened = Book::open(&directory, shards.get())?;
         let readers = opened.readers.clone();
+        let ids = Arc::new(OrderIds::default());
+        for order in readers.page(None, 1)?.0 {
+            ids.saw(order.id);
+        }
         let (projection, places) = Projection::new(opened, shards.get())?;
         let inputs = mpsc::channel(INPUTS_MAX);
         let buys = Arc::new(Buys::new(config.timeouts.write * WRITES_OF_PATIENCE));
@@ -159,8 +166,8 @@ impl Node {
             damage: inputs.0.clone(),
             patience: config.timeouts.read,
         };
-        let desk = Desk { shards, buys, lookup, links: watch::Sender::new(0) };
-        let frontends = FrontEnds { config, secret, me: id };
+        let desk = Desk { shards, ids: ids.clone(), buys, lookup, links: watch::Sender::new(0) };
+        let frontends = FrontEnds { config, secret, ids, me: id };
         Ok(Self { frontends, listener, projection, inputs, desk, _lock: lock })
     }
 
@@ -170,7 +177,7 @@ impl Node {
     /// If a part of it ends before.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<(), NodeError> {
         let Self { frontends, listener, projection, inputs: (sender, inputs), desk, _lock } = self;
-        let FrontEnds { config, secret, me } = &frontends;
+        let FrontEnds { config, secret, me, .. } = &frontends;
         let run_dir = |source| NodeError::File { path: config.run_dir(), source };
         let listen = listener.local_addr().map_err(run_dir)?;
         runfile::write_addresses(config, me, &[("listen", listen)]).map_err(run_dir)?;
@@ -267,7 +274,7 @@ fn spawn_listener(
 }
 
 fn spawn_hearts(parts: &mut Parts, frontends: &FrontEnds, desk: &Desk, shutdown: &Shutdown) {
-    let FrontEnds { config, secret, me } = frontends;
+    let FrontEnds { config, secret, me, .. } = frontends;
     let started = clock::now();
     for frontend in config.frontends.clone() {
         let heart = Heart { me: me.clone(), secret: secret.clone(), interval: config.heartbeat.interval };

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::order_nodes::orders_of;
 use super::process::Process;
-use super::{Http, Setup, last_lines, wait_for};
+use super::{Clock, Disk, Http, Setup, last_lines, wait_for};
 
 /// So many clusters run at a time: each is six processes that want to be punctual.
 static ROOM: Semaphore = Semaphore::const_new(2);
@@ -37,6 +37,9 @@ pub(crate) struct Cluster {
     processes: BTreeMap<String, Process>,
     door: Door,
     setup: Setup,
+    environment: Vec<(&'static str, PathBuf)>,
+    // Unmounted before the folder that they are in is removed.
+    disks: Vec<Disk>,
     dir: TempDir,
     _room: SemaphorePermit<'static>,
 }
@@ -57,7 +60,31 @@ impl Cluster {
         fs::write(dir.path().join("config.toml"), setup.config()).unwrap();
         fs::write(dir.path().join("catalogue.csv"), &setup.catalogue).unwrap();
         fs::create_dir_all(dir.path().join("data/logs")).unwrap();
-        Self { processes: BTreeMap::new(), door: Door::default(), setup, dir, _room: room }
+        Self {
+            processes: BTreeMap::new(),
+            door: Door::default(),
+            setup,
+            environment: Vec::new(),
+            disks: Vec::new(),
+            dir,
+            _room: room,
+        }
+    }
+
+    /// A small disk under a node's folder, which must not be there yet.
+    pub(crate) fn put_on_small_disk(&mut self, node: &str) {
+        let disk = Disk::mount(self.path("data").join(node));
+        self.disks.push(disk);
+    }
+
+    /// The small disk of a node.
+    pub(crate) fn disk(&self, node: &str) -> &Disk {
+        self.disks.iter().find(|disk| disk.path().ends_with(node)).unwrap()
+    }
+
+    /// Nodes that are started from now on go by this clock.
+    pub(crate) fn go_by(&mut self, clock: &Clock) {
+        self.environment = clock.environment();
     }
 
     /// Starts every node that does not run.
@@ -82,7 +109,7 @@ impl Cluster {
     fn spawn(&mut self, node: &str) {
         // What an earlier process has left there must not be taken for this one's.
         drop(fs::remove_file(self.address_path(node)));
-        let process = Process::start(node, &self.path("config.toml"), self.log_path(node));
+        let process = Process::start(node, &self.path("config.toml"), self.log_path(node), &self.environment);
         assert!(self.processes.insert(node.to_owned(), process).is_none(), "{node} runs already");
     }
 
@@ -119,6 +146,10 @@ impl Cluster {
     /// Sends a signal.
     pub(crate) fn signal(&self, node: &str, signal: Signal) {
         self.processes[node].signal(signal);
+    }
+
+    pub(crate) fn pid(&self, node: &str) -> u32 {
+        self.processes[node].pid()
     }
 
     /// Waits until a node has ended by itself.

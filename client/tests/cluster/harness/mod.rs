@@ -1,6 +1,8 @@
 //! What the tests stand on: clusters of real processes, load on them, and an audit afterwards.
 
+mod clock;
 mod cluster;
+mod disk;
 mod http;
 mod order_nodes;
 mod process;
@@ -9,7 +11,9 @@ mod setup;
 mod shopping;
 mod wait;
 
+pub(crate) use clock::Clock;
 pub(crate) use cluster::Cluster;
+pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Http};
 pub(crate) use process::last_lines;
 pub(crate) use programs::{Ran, program, run, run_program};

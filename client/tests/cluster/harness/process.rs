@@ -16,11 +16,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a node; what it says goes to the end of its log.
-    pub(crate) fn start(node: &str, config: &Path, log: PathBuf) -> Self {
+    /// Starts a node, with further variables in its environment; what it says goes to the end of its log.
+    pub(crate) fn start(node: &str, config: &Path, log: PathBuf, more: &[(&str, PathBuf)]) -> Self {
         let (kind, _) = node.split_once('-').unwrap();
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = clean(&program(kind));
+        command.envs(more.iter().map(|(name, value)| (name, value)));
         command.arg("--config").arg(config).args(["--id", node]);
         command.stdout(output.try_clone().unwrap()).stderr(output);
         Self { child: command.spawn().unwrap(), log }

@@ -240,6 +240,12 @@ impl Receipts {
         }
     }
 
+    /// With further sales, which were made by hand.
+    pub(crate) fn with(mut self, sales: impl Iterator<Item = (Vec<OrderLine>, Order)>) -> Self {
+        self.sales.extend(sales);
+        self
+    }
+
     /// What it promises while one front end and one of each back-end node live: nobody notices.
     pub(crate) fn nobody_noticed(&self) {
         assert!(self.failed_reads.is_empty(), "{:#?}", self.failed_reads);

@@ -84,6 +84,21 @@ pub enum StoreError {
         /// Of how many.
         wanted_count: u32,
     },
+    /// The file is a part of a catalogue that is cut otherwise; it is left as it is.
+    #[error(
+        "{}: it holds shard {shard} of {found_count}, but `shards.count` is {wanted_count}",
+        path.display()
+    )]
+    OtherCount {
+        /// The file.
+        path: PathBuf,
+        /// The shard in it.
+        shard: ShardId,
+        /// Of how many.
+        found_count: u32,
+        /// How many are configured.
+        wanted_count: u32,
+    },
     /// The thread that is to own the store can't be started.
     #[error("no thread can be started")]
     Thread(#[source] io::Error),
@@ -124,13 +139,39 @@ impl StoreError {
         }
     }
 
+    /// Whether the file itself is damaged: it is of no use any more, and a copy of another replica is needed.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. })
+    }
+
+    /// Whether the file is sound and this node or its configuration is the wrong one for it: then trying
+    /// again is of no use.
+    #[must_use]
+    pub fn is_wrong_use(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherShard { .. } | Self::OtherCount { .. } | Self::TooNew { .. } | Self::Foreign { .. }
+        )
+    }
+
     /// An error of SQLite, sorted by what can be done about it.
     pub(super) fn sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        let is_no_value = matches!(
+            source,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+        );
+        if is_no_value {
+            // The tables are strict: what does not fit its column was not written by this program.
+            return Self::Corrupt { path, place: "row".into(), problem: source.to_string() };
+        }
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path, source },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
-            Some(ErrorCode::DatabaseCorrupt) => {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt { path, place: "file".into(), problem: source.to_string() }
             }
             _ => Self::Sqlite { path, source },

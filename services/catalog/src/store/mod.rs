@@ -24,6 +24,7 @@
 mod apply;
 mod checkpoint;
 mod error;
+mod folder;
 mod log;
 mod meta;
 mod read;
@@ -42,12 +43,13 @@ use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use common::exit::with_causes;
 use protocol::call::SnapshotFacts;
 use protocol::command::Outcome;
 use protocol::entry::Entry;
 use protocol::ids::{Chain, Epoch, Index, ShardId, StoreId};
 use protocol::message::Standing;
-use protocol::replica::Change;
+use protocol::replica::{Change, TAIL_ENTRIES};
 use protocol::view::View;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -62,6 +64,7 @@ use schema::{Place, beside};
 pub use apply::Applied;
 pub use checkpoint::Checkpoint;
 pub use error::StoreError;
+pub use folder::check_folder;
 pub use log::LogSlice;
 pub use read::Readers;
 pub use scrub::Recount;
@@ -93,6 +96,9 @@ impl Store {
     /// Opens the file of a shard in a directory, or makes it, with a new store id, if there is none.
     /// Of the log, `keep_entries` entries below the commit index are kept.
     ///
+    /// A damaged file is set aside and a new one made in its place: no view has it as a member, so nothing
+    /// is read from it before it has everything from one that is.
+    ///
     /// # Errors
     /// If the file is not this shard's, is newer than this program, is in use, or can't be used.
     pub fn open(
@@ -106,11 +112,38 @@ impl Store {
         fs::create_dir_all(directory).map_err(|problem| StoreError::file(directory, problem))?;
         let lock = lock(&path)?;
         snapshot::remove_leftovers(&path)?;
-        schema::prepare(&path, part)?;
-        let place = Place::File(path);
-        let mut conn = place.connect()?;
-        schema::migrate(&mut conn).map_err(|fault| fault.at(place.path()))?;
-        Self::over(conn, place, keep_entries, Some(lock))
+        let (mut store, readers) = match Self::open_as_it_is(&path, part, keep_entries) {
+            Err(problem) if problem.is_damage() => {
+                let aside = folder::set_aside(&path)?;
+                let problem = with_causes(&problem);
+                tracing::error!(%shard, %problem, aside = %aside.display(), "a damaged store is set aside; a new one takes everything from a member");
+                Self::open_as_it_is(&path, part, keep_entries)?
+            }
+            opened => opened?,
+        };
+        store._lock = Some(lock);
+        Ok((store, readers))
+    }
+
+    /// Opens a file, or makes it, and reads all that a replica begins with.
+    fn open_as_it_is(path: &Path, part: Part, keep_entries: u64) -> Result<(Self, Readers), StoreError> {
+        schema::prepare(path, part)?;
+        let mut conn = Place::File(path.to_owned()).connect()?;
+        let look = |conn: &mut Connection| -> Step<_> {
+            schema::migrate(conn)?;
+            Self::look(conn)
+        };
+        let (meta, first) = look(&mut conn).map_err(|fault| fault.at(path))?;
+        let place = Place::File(path.to_owned());
+        let (store, readers) = Self::over(conn, place, meta, first, keep_entries, None);
+        store.tail(store.tail_begin())?;
+        Ok((store, readers))
+    }
+
+    fn look(conn: &Connection) -> Step<(Meta, Index)> {
+        let meta = Meta::load(conn)?;
+        let first = log::first(conn)?.unwrap_or(meta.standing.last.next());
+        Ok((meta, first))
     }
 
     /// A store in memory, for simulations: the same tables and rules, nothing durable.
@@ -128,24 +161,34 @@ impl Store {
         let place = Place::Memory(format!("file:/bookends-{number}?vfs=memdb"));
         let mut conn = place.connect()?;
         let part = Part { shard, count: shard_count };
-        schema::fill(&mut conn, part, id).map_err(|fault| fault.at(place.path()))?;
-        Self::over(conn, place, keep_entries, None)
+        let fill = |conn: &mut Connection| -> Step<_> {
+            schema::fill(conn, part, id)?;
+            Self::look(conn)
+        };
+        let (meta, first) = fill(&mut conn).map_err(|fault| fault.at(place.path()))?;
+        Ok(Self::over(conn, place, meta, first, keep_entries, None))
     }
 
     fn over(
         conn: Connection,
         place: Place,
+        meta: Meta,
+        first: Index,
         keep_entries: u64,
         lock: Option<File>,
-    ) -> Result<(Self, Readers), StoreError> {
-        let look = || -> Step<_> { Ok((Meta::load(&conn)?, log::first(&conn)?)) };
-        let (meta, first) = look().map_err(|fault| fault.at(place.path()))?;
-        let first = first.unwrap_or(meta.standing.last.next());
+    ) -> (Self, Readers) {
         let readers = Readers::new(place.clone(), meta.part);
         // The entry at the commit index stays in any case: what is undone ends on its chain.
         let keep_entries = keep_entries.max(1);
         let store = Self { conn, place, meta, first, keep_entries, wal: WalLimit::default(), _lock: lock };
-        Ok((store, readers))
+        (store, readers)
+    }
+
+    /// After which entry the part of the log begins that a replica has at hand.
+    #[must_use]
+    pub fn tail_begin(&self) -> Index {
+        let standing = &self.meta.standing;
+        Index(standing.last.0.saturating_sub(TAIL_ENTRIES)).min(standing.commit)
     }
 
     /// Where the database is.

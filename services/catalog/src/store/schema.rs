@@ -224,6 +224,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Step<()> {
 pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
     let header = read_header(path).map_err(|problem| StoreError::file(path, problem))?;
     check_header(path, &header)?;
+    check_length(path, &header)?;
     // A change of the version may still be in the write-ahead log, where only SQLite sees it.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let look = || -> Step<(i64, Part)> {
@@ -266,6 +267,26 @@ fn check_header(path: &Path, header: &[u8]) -> Result<(), StoreError> {
         return Err(foreign("it is another program's SQLite file"));
     }
     check_version(path, i64::from(version))
+}
+
+/// Whether the file is as long as its header says. With a write-ahead log beside it that says nothing: a part
+/// of it may be there alone.
+fn check_length(path: &Path, header: &[u8]) -> Result<(), StoreError> {
+    let number = |at: usize, length: usize| -> u64 {
+        let bytes = header.get(at..at + length).unwrap_or_default();
+        bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let failed = |problem| StoreError::file(path, problem);
+    let has_log = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let length = fs::metadata(path).map_err(failed)?.len();
+    // A page of 65536 bytes is written as 1.
+    let page = if number(16, 2) == 1 { 65536 } else { number(16, 2) };
+    let expected = page.saturating_mul(number(28, 4));
+    if !has_log && length < expected {
+        let problem = format!("it has {length} bytes instead of {expected}");
+        return Err(StoreError::Corrupt { path: path.to_owned(), place: "file".into(), problem });
+    }
+    Ok(())
 }
 
 fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {

@@ -319,3 +319,12 @@ async fn a_connection_that_stays_silent_is_closed_at_the_second_look() {
     server.close_silent();
     assert!(within(server.tasks.join_next()).await.unwrap().unwrap_err().is_cancelled());
 }
+
+#[test]
+fn there_are_as_many_places_as_are_configured_if_so_many_files_may_be_open() {
+    assert_eq!(places(20_000, None), 20_000);
+    assert_eq!(places(20_000, Some(1 << 20)), 20_000);
+    assert_eq!(places(20_000, Some(1024)), 768);
+    assert_eq!(places(100, Some(1024)), 100);
+    assert_eq!(places(100, Some(10)), 1);
+}

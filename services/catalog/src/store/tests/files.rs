@@ -126,23 +126,62 @@ fn a_file_of_another_shard_is_refused() {
 }
 
 #[test]
-fn a_damaged_file_is_refused() {
+fn a_damaged_file_is_set_aside_and_a_new_one_made() {
     for damage in [
         "UPDATE meta SET promise = promise + 1",
         "UPDATE meta SET store = zeroblob(16)",
         "UPDATE meta SET commit_index = 1",
         "UPDATE meta SET view = x'00'",
         "DELETE FROM meta",
-        "DROP TABLE meta",
     ] {
         let directory = TempDir::new().unwrap();
-        drop(open(directory.path()).unwrap());
+        let old = open(directory.path()).unwrap().0.standing();
         let conn = Connection::open(directory.path().join("shard-0.db")).unwrap();
         conn.execute(damage, []).unwrap();
         drop(conn);
-        let problem = open(directory.path()).unwrap_err();
-        assert!(matches!(problem, StoreError::Corrupt { .. } | StoreError::Sqlite { .. }), "{problem:?}");
+        let new = open(directory.path()).unwrap().0.standing();
+        assert_ne!(new.store, old.store, "{damage}");
+        assert_eq!((new.last, new.promise), (Index(0), protocol::ids::Epoch(0)), "{damage}");
+        let aside = |path: &PathBuf| path.to_string_lossy().contains("shard-0.db.damaged-");
+        assert!(bytes(directory.path()).iter().any(|(path, _)| aside(path)), "{damage}");
     }
+}
+
+#[test]
+fn a_file_with_other_tables_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let conn = Connection::open(directory.path().join("shard-0.db")).unwrap();
+    conn.execute("DROP TABLE meta", []).unwrap();
+    drop(conn);
+    let problem = open(directory.path()).unwrap_err();
+    assert!(matches!(problem, StoreError::Sqlite { .. }), "{problem:?}");
+}
+
+#[test]
+fn a_truncated_file_is_set_aside() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let path = directory.path().join("shard-0.db");
+    let whole = fs::read(&path).unwrap();
+    let old = open(directory.path()).unwrap().0.standing().store;
+    for length in [100, 512, 4096, 5000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        for suffix in ["-wal", "-shm"] {
+            drop(fs::remove_file(directory.path().join(format!("shard-0.db{suffix}"))));
+        }
+        let new = open(directory.path()).unwrap().0.standing().store;
+        assert_ne!(new, old, "cut at {length}");
+    }
+}
+
+#[test]
+fn another_count_is_refused_also_by_a_node_that_is_given_none_of_the_shards_it_holds() {
+    let directory = TempDir::new().unwrap();
+    drop(Store::open(directory.path(), ShardId(2), 4, 9).unwrap());
+    crate::store::check_folder(directory.path(), 4).unwrap();
+    let problem = crate::store::check_folder(directory.path(), 2).unwrap_err();
+    assert!(problem.to_string().ends_with("it holds shard 2 of 4, but `shards.count` is 2"), "{problem}");
 }
 
 #[test]

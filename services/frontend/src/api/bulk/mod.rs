@@ -21,6 +21,7 @@ use protocol::catalogue::NewBook;
 use protocol::command::{Action, Outcome, Refusal};
 use protocol::ids::ShardId;
 use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
 
 use self::records::Record;
 use self::rows::Rows;
@@ -38,8 +39,8 @@ const BATCH_BOOKS: usize = 500;
 const BATCH_BYTES: usize = 1 << 20;
 /// The most rejected lines that are listed; the others are counted.
 const REJECTED_MAX: usize = 1000;
-/// How long the next bytes may take.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the next line may take to be complete: a load may last for hours, but it must go on.
+const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::at("/books/bulk").post(load)]
@@ -98,13 +99,15 @@ struct Load {
 impl Load {
     async fn take_all(&mut self, mut rows: Rows, mut body: Body) -> Result<(), Problem> {
         let mut splitter = rows.splitter();
+        let mut last_line = Instant::now();
         loop {
-            let frame = tokio::time::timeout(CHUNK_TIMEOUT, body.frame()).await;
+            let frame = timeout_at(last_line + LINE_TIMEOUT, body.frame()).await;
             let Some(frame) = frame.map_err(|_| Problem::RequestTimeout)? else { break };
             let frame = frame.map_err(|_| Problem::bad_request("the body broke off"))?;
             let Ok(bytes) = frame.into_data() else { continue };
             for record in splitter.feed(&bytes) {
                 self.take(&mut rows, &record).await?;
+                last_line = Instant::now();
             }
         }
         if let Some(record) = splitter.finish() {

@@ -1,4 +1,8 @@
-//! A catalogue that is cut into four parts, each on two of four nodes.
+//! A catalogue that is cut into four parts, each on some of four nodes.
+
+mod keys;
+mod losses;
+mod pages;
 
 use common::api::{Book, BookPage, Order};
 use protocol::ids::ShardId;
