@@ -76,7 +76,7 @@ fn writing() -> Configuration {
     Configuration {
         name: "writing",
         about: "from empty disks: a survey, a write that is asked for twice, messages that come twice or late",
-        steps: 36,
+        steps: 100,
         model: Model {
             keys: 1,
             budget: Budget { submits: 2, breaks: 1, lingers: true, repeats: 1, ..NOTHING },
@@ -113,7 +113,7 @@ fn eviction() -> Configuration {
     Configuration {
         name: "eviction",
         about: "a member dies while a write is on its way, and comes back",
-        steps: 24,
+        steps: 60,
         model: Model {
             prelude: in_office,
             budget: Budget { submits: 1, node_crashes: 1, writer_ticks: 1, ..NOTHING },
@@ -143,7 +143,7 @@ fn comeback() -> Configuration {
     Configuration {
         name: "comeback",
         about: "a replica comes back with an entry that nobody has: undo, pull, join",
-        steps: 16,
+        steps: 17,
         model: Model {
             keys: 3,
             prelude: with_an_outsider,
