@@ -1,0 +1,271 @@
+//! The configurations: several small worlds, each with what may go wrong in it and how deep it is looked at.
+
+use crate::budget::Budget;
+use crate::healing::{
+    in_office, with_a_new_disk, with_a_rival, with_a_write, with_an_outsider, with_half_a_write,
+};
+use crate::model::Model;
+use crate::state::{Event, State};
+
+/// A world with its bounds.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// How many steps deep all states are looked at, unless told otherwise.
+    pub steps: usize,
+    /// The model.
+    pub model: Model,
+}
+
+/// A cold start: nothing has happened yet.
+fn cold(_: &Model, state: State) -> State {
+    state
+}
+
+const NOTHING: Budget = Budget {
+    submits: 0,
+    reads: 0,
+    node_crashes: 0,
+    disks_replaced: 0,
+    disk_failures: 0,
+    front_crashes: 0,
+    store_losses: 0,
+    swaps_unknown: 0,
+    breaks: 0,
+    lingers: false,
+    repeats: 0,
+    suspicions: 0,
+    writer_ticks: 0,
+    node_ticks: 0,
+};
+
+const QUIET: Model = Model {
+    replicas: 2,
+    fronts: 1,
+    keys: 2,
+    retention: 8,
+    prelude: cold,
+    budget: NOTHING,
+    heal_one_in: 0,
+    epochs_return: false,
+    reaches: Vec::new(),
+};
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Configuration> {
+    vec![
+        writing(),
+        reads(),
+        eviction(),
+        suspicion(),
+        comeback(),
+        takeover(),
+        restart(),
+        disk(),
+        snapshot(),
+        view_store(),
+        three(),
+    ]
+}
+
+fn writing() -> Configuration {
+    Configuration {
+        name: "writing",
+        about: "from empty disks: a survey, a write that is asked for twice, messages that come twice or late",
+        steps: 100,
+        model: Model {
+            keys: 1,
+            budget: Budget { submits: 2, breaks: 1, lingers: true, repeats: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Acknowledged, Event::LateMessage, Event::KeyRepeated],
+            ..QUIET
+        },
+    }
+}
+
+fn reads() -> Configuration {
+    Configuration {
+        name: "reads",
+        about: "reads, fills and invalidations while writes are acknowledged and a member is dropped",
+        steps: 14,
+        model: Model {
+            prelude: with_a_write,
+            budget: Budget { submits: 1, reads: 3, suspicions: 1, ..NOTHING },
+            reaches: vec![
+                Event::Acknowledged,
+                Event::Filled,
+                Event::VoidFill,
+                Event::FlightShared,
+                Event::ReadHeldBack,
+                Event::ReadRefused,
+                Event::Evicted,
+            ],
+            ..QUIET
+        },
+    }
+}
+
+fn eviction() -> Configuration {
+    Configuration {
+        name: "eviction",
+        about: "a member dies while a write is on its way, and comes back",
+        steps: 60,
+        model: Model {
+            prelude: in_office,
+            budget: Budget { submits: 1, node_crashes: 1, writer_ticks: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Acknowledged, Event::Evicted],
+            ..QUIET
+        },
+    }
+}
+
+fn suspicion() -> Configuration {
+    Configuration {
+        name: "suspicion",
+        about: "a living member is dropped while two writes are on their way, and its connection breaks",
+        steps: 12,
+        model: Model {
+            prelude: with_a_write,
+            budget: Budget { submits: 2, suspicions: 1, breaks: 1, lingers: true, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Acknowledged, Event::Evicted, Event::StaleEpochRefused],
+            ..QUIET
+        },
+    }
+}
+
+fn comeback() -> Configuration {
+    Configuration {
+        name: "comeback",
+        about: "a replica comes back with an entry that nobody has: undo, pull, join",
+        steps: 17,
+        model: Model {
+            keys: 3,
+            prelude: with_an_outsider,
+            budget: Budget { submits: 1, node_crashes: 1, breaks: 1, lingers: true, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Undone, Event::Joined, Event::JoinedAfterUndo],
+            ..QUIET
+        },
+    }
+}
+
+fn takeover() -> Configuration {
+    Configuration {
+        name: "takeover",
+        about: "two front ends take each other's place over one view store",
+        steps: 13,
+        model: Model {
+            fronts: 2,
+            prelude: with_a_rival,
+            budget: Budget { submits: 2, writer_ticks: 2, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![
+                Event::Acknowledged,
+                Event::TookOver,
+                Event::SteppedDown,
+                Event::StaleEpochRefused,
+                Event::Unknown,
+            ],
+            ..QUIET
+        },
+    }
+}
+
+fn restart() -> Configuration {
+    Configuration {
+        name: "restart",
+        about: "the front end dies with a write on its way, and a member may be gone when it is back",
+        steps: 15,
+        model: Model {
+            prelude: with_half_a_write,
+            budget: Budget {
+                submits: 1,
+                front_crashes: 1,
+                node_crashes: 1,
+                writer_ticks: 1,
+                lingers: true,
+                ..NOTHING
+            },
+            heal_one_in: 1009,
+            reaches: vec![Event::TookOver, Event::Levelled, Event::KeyRepeated],
+            ..QUIET
+        },
+    }
+}
+
+fn disk() -> Configuration {
+    Configuration {
+        name: "disk",
+        about: "a member's disk is replaced, or can't carry out a step",
+        steps: 16,
+        model: Model {
+            prelude: with_a_write,
+            budget: Budget { submits: 1, disks_replaced: 1, disk_failures: 1, writer_ticks: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Evicted, Event::Acknowledged],
+            ..QUIET
+        },
+    }
+}
+
+fn snapshot() -> Configuration {
+    Configuration {
+        name: "snapshot",
+        about: "a replaced disk is filled from a member whose log no longer reaches back",
+        steps: 19,
+        model: Model {
+            retention: 0,
+            prelude: with_a_new_disk,
+            budget: Budget { submits: 1, node_crashes: 1, breaks: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::SnapshotInstalled, Event::Joined],
+            ..QUIET
+        },
+    }
+}
+
+fn view_store() -> Configuration {
+    Configuration {
+        name: "view-store",
+        about: "the view store is lost with the front end, and swaps end as unknown",
+        steps: 14,
+        model: Model {
+            prelude: with_a_write,
+            budget: Budget {
+                submits: 1,
+                front_crashes: 1,
+                store_losses: 1,
+                swaps_unknown: 1,
+                suspicions: 1,
+                lingers: true,
+                ..NOTHING
+            },
+            heal_one_in: 1009,
+            epochs_return: true,
+            reaches: vec![Event::Surveyed, Event::TookOver],
+            ..QUIET
+        },
+    }
+}
+
+fn three() -> Configuration {
+    Configuration {
+        name: "three",
+        about: "three replicas: a member dies during a write, the front end too",
+        steps: 13,
+        model: Model {
+            replicas: 3,
+            prelude: with_half_a_write,
+            budget: Budget { submits: 1, node_crashes: 1, writer_ticks: 2, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Evicted, Event::Levelled, Event::TookOver],
+            ..QUIET
+        },
+    }
+}

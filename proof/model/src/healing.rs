@@ -1,0 +1,222 @@
+//! Quiet times: what a store does when nothing goes wrong any more.
+//!
+//! By it the explorations begin where something is going on already, and by it liveness is checked: from a
+//! state that was reached, with the faults over, the store must come back by itself to where all replicas
+//! are members, level, and take a write.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use crate::action::{Action, Way};
+use crate::budget::Budget;
+use crate::disk::Key;
+use crate::model::Model;
+use crate::state::{Caller, Stands, State};
+
+/// More steps than it ever takes to come to rest between two deadlines.
+const STEPS_MAX: usize = 2_000;
+/// More deadlines than it ever takes to heal.
+const ROUNDS_MAX: usize = 40;
+
+impl Model {
+    /// Lets things take their course, as far as they are allowed to, until nothing is left to do but to
+    /// wait for a deadline.
+    #[must_use]
+    pub fn settle(&self, mut state: State, allowed: impl Fn(&Action) -> bool) -> State {
+        let before = std::mem::take(&mut state.left);
+        let mut actions = Vec::new();
+        for _ in 0..STEPS_MAX {
+            actions.clear();
+            state.list_actions(&mut actions);
+            let Some(next) = actions.iter().find(|action| is_calm(action) && allowed(action)) else { break };
+            state = self.after(&state, next);
+        }
+        state.left = before;
+        state
+    }
+
+    /// Whether a state heals, if it is one of those that are asked.
+    pub(crate) fn heals(&self, state: &State) -> bool {
+        if self.heal_one_in == 0 || state.ghost.broken.is_some() || is_beyond_help(state) {
+            return true;
+        }
+        // By what holds no time, so that each run asks the same states.
+        let mut hasher = DefaultHasher::new();
+        (&state.stored, &state.callers, &state.left, &state.ghost).hash(&mut hasher);
+        state.nodes.iter().for_each(|node| (&node.disk, node.process.is_some()).hash(&mut hasher));
+        state.links.iter().for_each(|link| link.hash(&mut hasher));
+        if !hasher.finish().is_multiple_of(self.heal_one_in) {
+            return true;
+        }
+        self.healed(state.clone())
+    }
+
+    /// Whether all is well some time after the faults have ended, or only a person can help.
+    fn healed(&self, mut state: State) -> bool {
+        state.left = Budget::default();
+        for front in 1..state.fronts.len() {
+            if state.fronts[front].run.is_some() {
+                state.crash_front(front, false, false);
+            }
+        }
+        for link in &mut state.links {
+            let link = std::sync::Arc::make_mut(link);
+            link.late_to_node.clear();
+            link.late_to_front.clear();
+        }
+        let of_first = |action: &Action| *action != Action::StartFront(1);
+        let last_word = Key::try_from(state.callers.len() - 1).unwrap_or_default();
+        let mut asked = false;
+        for _ in 0..ROUNDS_MAX {
+            state = self.settle(state, of_first);
+            let stands = state.callers[usize::from(last_word)].stands;
+            if state.ghost.broken.is_some() {
+                return false;
+            }
+            if is_beyond_help(&state) || (asked && stands == Stands::Answered && is_well(&state)) {
+                return true;
+            }
+            if is_leading(&state) && stands == Stands::Idle || (!asked && stands == Stands::Answered) {
+                // A writer that is no longer in office finds out when it is asked to do something.
+                asked = true;
+                state.submit(0, last_word);
+            } else {
+                state = self.wait(state);
+            }
+        }
+        false
+    }
+
+    /// All deadlines pass.
+    fn wait(&self, mut state: State) -> State {
+        state.left = Budget { writer_ticks: u8::MAX, node_ticks: u8::MAX, ..Budget::default() };
+        let nodes = (0..state.nodes.len()).map(Action::NodeTick);
+        for tick in std::iter::once(Action::WriterTick(0)).chain(nodes) {
+            let mut actions = Vec::new();
+            state.list_actions(&mut actions);
+            if actions.contains(&tick) {
+                state = self.after(&state, &tick);
+            }
+        }
+        state.left = Budget::default();
+        state
+    }
+}
+
+fn is_leading(state: &State) -> bool {
+    state.fronts[0].run.as_ref().is_some_and(|run| run.writer.is_leading())
+}
+
+/// All replicas are members and level, and nobody waits.
+fn is_well(state: &State) -> bool {
+    let last = state.nodes[0].disk.tables.last();
+    let is_level = |node: usize| state.is_member(node) && state.nodes[node].disk.tables.last() == last;
+    let waits = |caller: &Caller| matches!(caller.stands, Stands::UnderWay { .. });
+    is_leading(state) && (0..state.nodes.len()).all(is_level) && !state.callers.iter().any(waits)
+}
+
+/// What happens by itself when nothing goes wrong.
+fn is_calm(action: &Action) -> bool {
+    match action {
+        Action::ToNode(_)
+        | Action::ToFront(_)
+        | Action::Connect(_)
+        | Action::Swapped(_)
+        | Action::Invalidated(_)
+        | Action::StartFront(_)
+        | Action::Start(_)
+        | Action::Serve(_)
+        | Action::ServeFails(_)
+        | Action::Fetched(_)
+        | Action::Ask { .. }
+        | Action::Read { .. }
+        | Action::Release { .. } => true,
+        Action::LateToNode(_)
+        | Action::LateToFront(_)
+        | Action::Repeat(_)
+        | Action::ToFailingDisk(_)
+        | Action::Break(_)
+        | Action::Refused(_)
+        | Action::Silent(_)
+        | Action::SwapUnknown { .. }
+        | Action::WriterTick(_)
+        | Action::NodeTick(_)
+        | Action::Submit { .. }
+        | Action::CrashFront { .. }
+        | Action::Crash(_)
+        | Action::Replace(_)
+        | Action::FetchedAndCrash(_)
+        | Action::Miss(_) => false,
+    }
+}
+
+/// No file that the view names exists any more: only a person can say what is to be done then. It takes the
+/// loss of a disk while the view that names it alone is on its way into the view store.
+fn is_beyond_help(state: &State) -> bool {
+    state.ghost.view.is_some() && !(0..state.nodes.len()).any(|node| state.is_member(node))
+}
+
+/// Front end 0 is in office, for the first time.
+#[must_use]
+pub(crate) fn in_office(model: &Model, mut state: State) -> State {
+    state = model.after(&state, &Action::StartFront(0));
+    model.settle(state, |action| *action != Action::StartFront(1))
+}
+
+/// The same, with one write acknowledged.
+#[must_use]
+pub(crate) fn with_a_write(model: &Model, state: State) -> State {
+    let mut state = in_office(model, state);
+    state.submit(0, 0);
+    model.settle(state, |action| *action != Action::StartFront(1))
+}
+
+/// The last node has an entry that nobody else has, and the others go on in a later term without it; it is
+/// down.
+#[must_use]
+pub(crate) fn with_an_outsider(model: &Model, state: State) -> State {
+    let mut state = with_a_write(model, state);
+    let last = state.nodes.len() - 1;
+    state.submit(0, 1);
+    state = model.after(&state, &Action::ToNode(Way { front: 0, node: last }));
+    state.crash_front(0, false, false);
+    state.crash_node(last);
+    state = model.after(&state, &Action::StartFront(0));
+    let without_it = |action: &Action| *action != Action::StartFront(1) && *action != Action::Start(last);
+    for _ in 0..2 {
+        state = model.settle(state, without_it);
+        state.tick_writer(0);
+    }
+    model.settle(state, without_it)
+}
+
+/// The last node alone has an entry of a write whose end is unknown. The front end died, and has come back:
+/// its swap is on its way.
+#[must_use]
+pub(crate) fn with_half_a_write(model: &Model, state: State) -> State {
+    let mut state = with_a_write(model, state);
+    let last = state.nodes.len() - 1;
+    state.submit(0, 1);
+    state = model.after(&state, &Action::ToNode(Way { front: 0, node: last }));
+    state.crash_front(0, false, false);
+    model.settle(state, |action| *action != Action::Swapped(0))
+}
+
+/// Front end 1 has read the view store, and its swap is on its way, while front end 0 is in office.
+#[must_use]
+pub(crate) fn with_a_rival(model: &Model, state: State) -> State {
+    let mut state = with_a_write(model, state);
+    state = model.after(&state, &Action::StartFront(1));
+    model.settle(state, |action| *action != Action::Swapped(1))
+}
+
+/// The last node's disk was replaced, and it was dropped; it has not been heard of since.
+#[must_use]
+pub(crate) fn with_a_new_disk(model: &Model, state: State) -> State {
+    let mut state = with_a_write(model, state);
+    let last = state.nodes.len() - 1;
+    state.replace_disk(last);
+    let refused = Action::Refused(Way { front: 0, node: last });
+    state = model.after(&state, &refused);
+    model.settle(state, |action| *action != Action::Start(last))
+}

@@ -1,0 +1,44 @@
+//! Each configuration at its own depth: nothing is broken, and what should be reached is.
+
+#![expect(clippy::print_stdout, reason = "the bounds and the numbers of states belong to the answer")]
+
+use model::check::check;
+use model::configurations::all;
+
+fn holds(name: &str) {
+    let configuration = all().into_iter().find(|configuration| configuration.name == name);
+    let configuration = configuration.expect("a configuration of this name");
+    println!("{}: {}", configuration.name, configuration.about);
+    println!("  at most: {}", configuration.model.budget.describe());
+    let found = check(&configuration, configuration.steps, |_| {});
+    println!("{found}");
+    assert!(found.is_good(), "{found}");
+}
+
+/// One test for each, so that they run beside one another.
+macro_rules! configurations {
+    ($($test:ident $name:literal),* $(,)?) => {
+        $(#[test] fn $test() { holds($name); })*
+
+        #[test]
+        fn no_configuration_is_left_out() {
+            let tested = [$($name),*];
+            let known: Vec<&str> = all().iter().map(|configuration| configuration.name).collect();
+            assert_eq!(known, tested);
+        }
+    };
+}
+
+configurations!(
+    writing "writing",
+    reads "reads",
+    eviction "eviction",
+    suspicion "suspicion",
+    comeback "comeback",
+    takeover "takeover",
+    restart "restart",
+    disk "disk",
+    snapshot "snapshot",
+    view_store "view-store",
+    three "three",
+);
