@@ -18,6 +18,7 @@ mod freezes;
 mod full_disks;
 mod interruptions;
 mod kills;
+mod laggards;
 mod losses;
 mod machines;
 mod mistakes;
