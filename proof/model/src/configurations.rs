@@ -50,7 +50,6 @@ const QUIET: Model = Model {
     prelude: cold,
     budget: NOTHING,
     heal_one_in: 0,
-    epochs_return: false,
     reaches: Vec::new(),
 };
 
@@ -247,7 +246,6 @@ fn view_store() -> Configuration {
                 ..NOTHING
             },
             heal_one_in: 1009,
-            epochs_return: true,
             reaches: vec![Event::Surveyed, Event::TookOver],
             ..QUIET
         },

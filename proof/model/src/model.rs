@@ -30,9 +30,6 @@ pub struct Model {
     pub budget: Budget,
     /// Of so many states, one is asked whether it heals once the faults have ended; 0 for none.
     pub heal_one_in: u64,
-    /// Whether an epoch may have two views: after the loss of the view store, a survey can't know of a view
-    /// that was stored and that no replica was told.
-    pub epochs_return: bool,
     /// What must be reached.
     pub reaches: Vec<Event>,
 }
@@ -225,9 +222,7 @@ impl stateright::Model for Model {
                 s.commits_are_known() && unbroken(s, &[Rule::OneHistory])
             }),
             Property::always("I3 an epoch has one writer", |_, s: &State| unbroken(s, &[Rule::OneWriter])),
-            Property::always("I3 an epoch has one view", |model: &Self, s: &State| {
-                model.epochs_return || !s.ghost.two_views
-            }),
+            Property::always("I3 an epoch has one view", |_, s: &State| !s.ghost.two_views),
             Property::always("I3 promises are kept and durable", |_, s: &State| {
                 unbroken(s, &[Rule::Promise])
             }),

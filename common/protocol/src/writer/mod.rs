@@ -43,8 +43,8 @@ use crate::ids::{Chain, Digest, Epoch, Index, NodeId, ShardId, StoreId};
 use crate::message::{Refused, Reply, Said, Sealed, Standing, ToReplica};
 use crate::view::View;
 use batch::Batch;
-use members::Lateness;
 use joining::Joiner;
+use members::Lateness;
 use window::Window;
 
 /// The most entries of a batch. Past a few hundred the fsync is shared by so many that more would only

@@ -24,6 +24,11 @@ use crate::writer::{Committed, Effect, Happening, Office, SwapResult, Why, Write
 /// How long after stepping down, or after the view store failed, it is tried again.
 const OUT_OF_OFFICE: Duration = Duration::from_millis(200);
 
+/// How far the first epoch after a survey is beyond the highest that a replica knows: the store that was lost
+/// may have held newer views, whose seals no replica has got yet, and an epoch has one view. More than there
+/// were swaps in a row that reached nobody.
+const SURVEY_LEAP: u64 = 1000;
+
 impl<T> Writer<T> {
     /// What the view store holds; an error if it can't be read.
     pub fn view_read(&mut self, now: Instant, read: Result<Option<View>, String>) -> Vec<Effect<T>> {
@@ -181,7 +186,10 @@ impl<T> Writer<T> {
                 (all.collect(), Index(0))
             }
         };
-        let epoch = promised.max(newest.map_or(Epoch(0), |view| view.epoch)).next();
+        let known = promised.max(newest.map_or(Epoch(0), |view| view.epoch));
+        // Where none was ever told a view there can be no lost one either.
+        let leap = if newest.is_some() { SURVEY_LEAP } else { 1 };
+        let epoch = Epoch(known.0 + leap);
         self.established = false;
         self.view = None;
         let (shard, writer) = (self.shard, self.me.clone());
