@@ -27,7 +27,7 @@ use crate::client::Client;
 use crate::error::ClientError;
 
 pub use self::account::{Fault, Report};
-pub use self::evidence::{Evidence, Progress};
+pub use self::evidence::{Evidence, Progress, ShardLedger};
 pub use self::start::{Start, StartError};
 
 /// How often the evidence is gathered anew before what does not fit is believed.
