@@ -19,6 +19,7 @@
 
 mod account;
 mod evidence;
+mod report;
 mod start;
 
 use std::time::Duration;
@@ -26,8 +27,8 @@ use std::time::Duration;
 use crate::client::Client;
 use crate::error::ClientError;
 
-pub use self::account::{Fault, Report};
 pub use self::evidence::{Evidence, Progress, ShardLedger};
+pub use self::report::{Fault, Report};
 pub use self::start::{Start, StartError};
 
 /// How often the evidence is gathered anew before what does not fit is believed.
