@@ -48,6 +48,9 @@ struct Args {
     /// Where the programs of the store are [default: beside this one]
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
+    /// Also flip bits in files and cut off their ends, which the store need not notice at once
+    #[arg(long)]
+    silent_damage: bool,
     /// Keep history and logs in any case
     #[arg(long)]
     keep: bool,
@@ -100,6 +103,7 @@ async fn round(args: &Args) -> Result<bool, String> {
         callers: args.callers.get(),
         programs,
         folder: args.folder.clone().unwrap_or_else(std::env::temp_dir),
+        silent_damage: args.silent_damage,
         keep: args.keep,
     };
     // The template is known to be right; if it were not, the plain bar would do.

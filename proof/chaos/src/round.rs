@@ -38,6 +38,9 @@ pub struct Plan {
     pub programs: PathBuf,
     /// Where the store is to live while it does.
     pub folder: PathBuf,
+    /// Whether files are also harmed in ways that do not show when they are opened: flipped bits, a lost end.
+    /// The store does not promise to notice them before its scrub.
+    pub silent_damage: bool,
     /// Whether everything is kept in any case, not only when something is wrong.
     pub keep: bool,
 }
@@ -107,7 +110,7 @@ async fn trouble(
     while begin.elapsed() < plan.time {
         say(Said::Passed(begin.elapsed()));
         tokio::time::sleep(Duration::from_millis(random.next_u64() % REST_MS_MAX)).await;
-        let faults = faults(&mut random, &store.disks());
+        let faults = faults(&mut random, &store.disks(), plan.silent_damage);
         let (at, before) = (begin.elapsed(), load.counts());
         let aftermath = strike(store, &faults).await?;
         faults.iter().for_each(|fault| *kinds.entry(kind(fault)).or_default() += 1);
@@ -125,12 +128,12 @@ async fn trouble(
 
 /// One fault, or two at a time. What harms a file comes alone: a replica may be dropped for it, and there
 /// must be another one.
-fn faults(random: &mut Random, disks: &[&'static str]) -> Vec<Fault> {
-    let first = choose(random, disks);
+fn faults(random: &mut Random, disks: &[&'static str], silent_damage: bool) -> Vec<Fault> {
+    let first = choose(random, disks, silent_damage);
     if matches!(first, Fault::Damage(..)) || random.below(3) > 0 {
         return vec![first];
     }
-    let second = choose(random, disks);
+    let second = choose(random, disks, silent_damage);
     if matches!(second, Fault::Damage(..)) || kind(&first) == kind(&second) {
         return vec![first];
     }

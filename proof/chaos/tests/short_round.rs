@@ -16,6 +16,7 @@ async fn every_promise_is_kept() {
         callers: 32,
         programs: programs.expect("a program is in a folder"),
         folder: env!("CARGO_TARGET_TMPDIR").into(),
+        silent_damage: false,
         keep: false,
     };
     let told = |said: Said<'_>| {

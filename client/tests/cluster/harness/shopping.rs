@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bookends::{Client, IdempotencyKey};
+use bookends::IdempotencyKey;
 use common::api::{Book, Order};
 use parking_lot::Mutex;
 use protocol::catalogue::OrderLine;

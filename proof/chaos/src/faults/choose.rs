@@ -8,8 +8,9 @@ use super::{Fault, Harm, Ways};
 use crate::proxy::{Rule, Way};
 use crate::store::layout::{CATALOGS, FRONTEND, LINKS, Link, NODES, ORDERS};
 
-/// A fault. Only these nodes have a disk that can be full.
-pub(crate) fn choose(random: &mut Random, disks: &[&'static str]) -> Fault {
+/// A fault. Only these nodes have a disk that can be full; damage that a file does not show when it is opened
+/// comes only if it is asked for.
+pub(crate) fn choose(random: &mut Random, disks: &[&'static str], silent_damage: bool) -> Fault {
     match random.below(100) {
         0..22 => kill(random),
         22..24 => Fault::KillAll,
@@ -26,7 +27,7 @@ pub(crate) fn choose(random: &mut Random, disks: &[&'static str]) -> Fault {
             slow(random, &format!("loss of {loss} of 1000"), way)
         }
         74..84 if !disks.is_empty() => Fault::FullDisk(one(random, disks), span(random, 200, 3000)),
-        _ => damage(random),
+        _ => damage(random, silent_damage),
     }
 }
 
@@ -79,12 +80,12 @@ fn which(random: &mut Random) -> (String, Vec<Link>) {
     (format!("{from} > {to} ({listener})"), vec![Link { from, to, listener }])
 }
 
-fn damage(random: &mut Random) -> Fault {
+fn damage(random: &mut Random, silent: bool) -> Fault {
     let node = if random.below(4) == 0 { one(random, &ORDERS) } else { one(random, &CATALOGS) };
     let harm = match random.below(4) {
-        0 => Harm::Flips(random.next_u64()),
-        1 => Harm::Truncation(random.next_u64()),
-        2 => Harm::OldCopy,
+        0 if silent => Harm::Flips(random.next_u64()),
+        1 if silent => Harm::Truncation(random.next_u64()),
+        0 | 2 => Harm::OldCopy,
         _ => Harm::Loss,
     };
     Fault::Damage(node, harm)
@@ -101,13 +102,16 @@ mod tests {
     fn a_seed_decides_and_every_kind_comes_up() {
         let of = |seed| {
             let mut random = Random::seeded(seed);
-            (0..400).map(|_| choose(&mut random, &["catalog-2"])).collect::<Vec<_>>()
+            (0..400).map(|_| choose(&mut random, &["catalog-2"], true)).collect::<Vec<_>>()
         };
         assert_eq!(of(7), of(7));
         let kinds: BTreeSet<String> =
             of(7).iter().map(|fault| format!("{:?}", discriminant(fault))).collect();
         assert_eq!(kinds.len(), 6);
         let mut random = Random::seeded(7);
-        assert!((0..400).all(|_| !matches!(choose(&mut random, &[]), Fault::FullDisk(..))));
+        assert!((0..400).all(|_| {
+            let fault = choose(&mut random, &[], false);
+            !matches!(fault, Fault::FullDisk(..) | Fault::Damage(_, Harm::Flips(_) | Harm::Truncation(_)))
+        }));
     }
 }
