@@ -13,11 +13,13 @@
 //! - Of several parts that do the same and show nothing (sales of as many copies at one price) only the one
 //!   whose answer came first is tried: exchanging it with another one never spoils an order. If none was
 //!   answered, any will do.
+//! - Of two ways to the same place, the one that spent fewer of the calls that were never answered can do all
+//!   that the other can.
 //!
 //! What is left to choose is which unversioned writes stand between two versions, mostly sales of different
 //! sizes that were under way at one time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::book::{Change, Deed, Shelf, Version};
 use crate::parts::Part;
@@ -83,9 +85,12 @@ pub(crate) struct Search<'p> {
     classes: Vec<Class>,
     /// The place of each part in `by_answer` (or none), and in its other queue.
     places: Vec<(Option<usize>, usize, Home)>,
-    /// A number for the set of what is placed.
+    /// A number for the set of answered parts that are placed.
     mark: u128,
-    seen: HashSet<(u128, Shelf)>,
+    /// The parts that were never answered and are placed.
+    spent: Vec<usize>,
+    /// Where the search has been, and what was spent on each way there.
+    seen: HashMap<(u128, Shelf), Vec<Vec<usize>>>,
     furthest: Option<(usize, DeadEnd)>,
 }
 
@@ -118,7 +123,8 @@ impl<'p> Search<'p> {
             classes: Vec::new(),
             places: vec![(None, 0, Home::Quiet); parts.len()],
             mark: 0,
-            seen: HashSet::new(),
+            spent: Vec::new(),
+            seen: HashMap::new(),
             furthest: None,
         };
         search.sort();
@@ -176,7 +182,7 @@ impl<'p> Search<'p> {
             let options = match self.settle(&mut shelf) {
                 Settled::All => return Found::Order,
                 Settled::Dead => Vec::new(),
-                Settled::Until(limit) if self.seen.insert((self.mark, shelf)) => self.options(shelf, limit),
+                Settled::Until(limit) if self.is_new(shelf) => self.options(shelf, limit),
                 Settled::Until(_) => Vec::new(),
             };
             if options.is_empty() {
@@ -278,15 +284,37 @@ impl<'p> Search<'p> {
 
     fn place(&mut self, part: usize) {
         self.is_placed[part] = true;
-        self.mark ^= mark_of(part);
+        if self.parts[part].answered.is_some() {
+            self.mark ^= mark_of(part);
+        } else {
+            self.spent.push(part);
+        }
         self.trail.push(part);
+    }
+
+    /// Whether the search has not been here: with the same answered parts placed and the same shelf, and with
+    /// nothing spent that is not spent now. Who has spent less can do all that the other can.
+    fn is_new(&mut self, shelf: Shelf) -> bool {
+        let mut spent = self.spent.clone();
+        spent.sort_unstable();
+        let ways = self.seen.entry((self.mark, shelf)).or_default();
+        let is_within = |less: &Vec<usize>| less.iter().all(|part| spent.binary_search(part).is_ok());
+        if ways.iter().any(is_within) {
+            return false;
+        }
+        ways.push(spent);
+        true
     }
 
     /// Takes parts back until only so many are placed.
     fn take_back(&mut self, placed: usize) {
         for part in self.trail.drain(placed..) {
             self.is_placed[part] = false;
-            self.mark ^= mark_of(part);
+            if self.parts[part].answered.is_some() {
+                self.mark ^= mark_of(part);
+            } else {
+                self.spent.retain(|spent| *spent != part);
+            }
             let (answer, place, home) = self.places[part];
             if let Some(place) = answer {
                 self.by_answer.reopen(place);
