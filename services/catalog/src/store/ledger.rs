@@ -27,8 +27,14 @@ pub(super) fn page(conn: &Connection, after: Index, limit: u32) -> Step<LedgerPa
         "SELECT idx, epoch, command, chain FROM log WHERE idx > ?1 AND idx <= ?2 ORDER BY idx",
     )?;
     let range = [signed(after.0)?, signed(end.0.max(after.0))?];
+    let begins = log::first(conn)?.unwrap_or(last.next());
+    let mut next = after.next().max(begins);
     for entry in statement.query_map(range, log::read)? {
         let entry = entry?;
+        if entry.index != next {
+            return Err(log::gap(next));
+        }
+        next = next.next();
         moves.extend(changes(conn, entry.index, command_of(&entry)?)?);
         if moves.len() >= limit_rows {
             upto = entry.index;
@@ -38,7 +44,6 @@ pub(super) fn page(conn: &Connection, after: Index, limit: u32) -> Step<LedgerPa
     moves.extend(sales(conn, after, upto)?);
     // Stable, and no entry is in both lists.
     moves.sort_by_key(|(index, _)| *index);
-    let begins = log::first(conn)?.unwrap_or(last.next());
     Ok(LedgerPage { moves, upto: upto.max(after), last, begins })
 }
 

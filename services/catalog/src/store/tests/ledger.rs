@@ -5,6 +5,7 @@ use protocol::catalogue::OrderLine;
 use protocol::command::{Action, Outcome};
 use protocol::ids::{Index, OrderId};
 
+use super::super::StoreError;
 use super::{Fixture, book_id, new_book};
 
 fn ledger(fixture: &Fixture, after: u64, limit: u32) -> LedgerPage {
@@ -86,4 +87,15 @@ fn a_log_that_was_cut_still_has_its_sales() {
     let page = ledger(&fixture, 0, 100);
     assert!(page.begins > Index(100), "{:?}", page.begins);
     assert!(matches!(page.moves[..], [(Index(2), StockMove::Sold(_))]), "{:?}", page.moves);
+}
+
+#[test]
+fn an_entry_that_is_missing_is_damage_and_not_nothing() {
+    let mut fixture = Fixture::stocked();
+    fixture.run(buy(1, 1));
+    fixture.run(Action::AddStock { book: book_id(1), amount: 1 });
+    fixture.run(buy(2, 1));
+    fixture.store.conn.execute("DELETE FROM log WHERE idx = 3", []).unwrap();
+    let read = fixture.readers.read(&Query::Ledger { after: Index(0), limit: 100 });
+    assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
 }
