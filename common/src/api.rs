@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use protocol::call::StockMove;
 use protocol::catalogue;
 use protocol::ids::{BookId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -238,6 +239,83 @@ pub struct OrderPage {
     pub orders: Vec<Order>,
     /// What to ask for the next page with; `null` on the last.
     pub next_page_token: Option<String>,
+}
+
+/// The answer of `/ledger`: what has changed the stock of a shard's books, in the order of its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Which shard.
+    pub shard: u32,
+    /// The changes.
+    pub moves: Vec<LedgerMove>,
+    /// They are all that happened from where was asked up to this index.
+    pub upto: u64,
+    /// The last index when this was read: while `upto` is below it, more follows after `upto`.
+    pub last: u64,
+    /// Before this index nothing but sales is known, for the log has been cut there.
+    pub begins: u64,
+}
+
+/// A change of stocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerMove {
+    /// The index of its entry: the version that it gave to its books.
+    pub index: u64,
+    /// What it was.
+    #[serde(flatten)]
+    pub change: StockChange,
+}
+
+/// What changes stocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum StockChange {
+    /// A sale.
+    Sold {
+        /// The order.
+        order: Order,
+    },
+    /// Copies were added, or taken away.
+    Added {
+        /// Of which book.
+        id: BookId,
+        /// How many.
+        amount: i64,
+    },
+    /// The book was added or replaced, and has so many copies now.
+    Put {
+        /// Which book.
+        id: BookId,
+        /// How many copies.
+        quantity: u64,
+    },
+    /// The book was removed, with all of its copies.
+    Removed {
+        /// Which book.
+        id: BookId,
+    },
+}
+
+impl StockChange {
+    /// The order, if it is a sale.
+    #[must_use]
+    pub fn order(&self) -> Option<&Order> {
+        match self {
+            Self::Sold { order } => Some(order),
+            Self::Added { .. } | Self::Put { .. } | Self::Removed { .. } => None,
+        }
+    }
+}
+
+impl From<StockMove> for StockChange {
+    fn from(change: StockMove) -> Self {
+        match change {
+            StockMove::Sold(order) => Self::Sold { order: order.into() },
+            StockMove::Added { book: id, amount } => Self::Added { id, amount },
+            StockMove::Put { book: id, quantity } => Self::Put { id, quantity },
+            StockMove::Removed { book: id } => Self::Removed { id },
+        }
+    }
 }
 
 /// The answer of `/books/bulk`.

@@ -103,6 +103,9 @@ pub(crate) enum Command {
     Invalidate { id: BookId },
     /// Run test threads that check every answer
     Test(TestArgs),
+    /// Compare sales with stock: what was sold and what is left make what there was (admin)
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(AuditArgs),
     /// Put load on the store and measure how it answers
     #[command(after_help = LOAD_EXAMPLES)]
     Load(LoadArgs),
@@ -116,6 +119,25 @@ Examples:
   bookends load --connections 64 --duration 10
   bookends load --requests 100000 --mix lookup=1 --json
   bookends load --rate 2000 --duration 30 --mix lookup=90,search=5,buy=5";
+
+const AUDIT_EXAMPLES: &str = "\
+It works while the store is in use. Checked are: each book's stock at its version, each order once in
+every order node, and that replicas at one place have one content. Exit code 1 if anything does not fit.
+
+Examples:
+  bookends audit
+  bookends audit --save monday.json       keep the stocks for a later audit
+  bookends audit --start monday.json      begin there, where the log does not reach back far enough";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AuditArgs {
+    /// Begin with the stocks of an earlier audit
+    #[arg(long, value_name = "FILE")]
+    pub(crate) start: Option<PathBuf>,
+    /// Keep the stocks, if all is well, for a later --start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+}
 
 /// Which part of a list to show.
 #[derive(Debug, ClapArgs)]
@@ -289,6 +311,7 @@ mod tests {
             "status --watch",
             "invalidate 1",
             "test --threads 2 --requests 100",
+            "audit --start a.json --save b.json --json",
             "load --threads 2 --connections 4 --duration 0.5 --mix buy=1 --rate 100 --json",
             "load --requests 5",
             "--url http://a --url http://b list",

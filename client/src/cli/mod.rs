@@ -1,6 +1,7 @@
 //! The command line: from arguments to calls, from results to text, from failures to exit codes.
 
 pub(crate) mod args;
+mod audit;
 mod books;
 mod screen;
 mod status;
@@ -130,6 +131,7 @@ async fn dispatch(
         Command::Status { watch: true } => status::watch(client, screen).await,
         Command::Invalidate { id } => books::invalidate(client, screen, id).await,
         Command::Test(args) => trial::test(client, screen, &args).await,
+        Command::Audit(args) => audit::audit(client, screen, &args).await,
         Command::Load(args) => trial::load(client, globals, screen, args).await,
     }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use common::api::{
-    Book, BookPage, BulkReport, Invalidated, NewBook, Order, OrderPage, Quantity, Status, Topic, Topics,
+    Book, BookPage, BulkReport, Invalidated, Ledger, NewBook, Order, OrderPage, Quantity, Status, Topic,
+    Topics,
 };
 use protocol::catalogue::OrderLine;
 use protocol::ids::BookId;
@@ -178,6 +179,33 @@ impl Client {
     ) -> Result<OrderPage, ClientError> {
         let mut request = Request::get(vec!["orders"]).admin();
         request.query = paging(page_size, page_token);
+        self.send(&request).await?.read()
+    }
+
+    /// A page of all orders as one order node has them, newest first. Needs the token.
+    pub async fn orders_of(
+        &self,
+        node: &str,
+        page_size: Option<u32>,
+        page_token: Option<&str>,
+    ) -> Result<OrderPage, ClientError> {
+        let mut request = Request::get(vec!["orders"]).admin();
+        request.query = paging(page_size, page_token);
+        request.query.push(("node", node.to_owned()));
+        self.send(&request).await?.read()
+    }
+
+    /// What has changed the stock of a shard's books after an index. Needs the token.
+    pub async fn ledger(
+        &self,
+        shard: u32,
+        after: u64,
+        page_size: Option<u32>,
+    ) -> Result<Ledger, ClientError> {
+        let mut request = Request::get(vec!["ledger"]).admin();
+        request.query = paging(page_size, None);
+        request.query.push(("shard", shard.to_string()));
+        request.query.push(("after", after.to_string()));
         self.send(&request).await?.read()
     }
 

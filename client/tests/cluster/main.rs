@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod audit;
 mod bad_input;
 mod cache;
 mod clocks;

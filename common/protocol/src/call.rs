@@ -160,6 +160,13 @@ pub enum Query {
     },
     /// The chain at an index, to find out whether a follower knows the same history.
     ChainAt(Index),
+    /// What has changed the stock of books, in the order of the log: for an audit.
+    Ledger {
+        /// The first entry wanted is after this index.
+        after: Index,
+        /// At most so many entries are looked at.
+        limit: u32,
+    },
 }
 
 /// Which books, and how many.
@@ -236,6 +243,47 @@ pub enum Content {
     },
     /// The chain at an index, if the log still has it.
     ChainAt(Option<Chain>),
+    /// A part of the ledger.
+    Ledger(LedgerPage),
+}
+
+/// What has changed the stock of books within a stretch of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerPage {
+    /// The changes, each with the index of its entry.
+    pub moves: Vec<(Index, StockMove)>,
+    /// The stretch ends here.
+    pub upto: Index,
+    /// The replica's last index when it was read.
+    pub last: Index,
+    /// Before this index nothing but sales is known: the log has been cut there.
+    pub begins: Index,
+}
+
+/// A change of a book's stock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StockMove {
+    /// Books were sold.
+    Sold(Order),
+    /// Copies were added, or taken away.
+    Added {
+        /// Of which book.
+        book: BookId,
+        /// How many.
+        amount: i64,
+    },
+    /// The book was added or replaced, and has so many copies now.
+    Put {
+        /// Which book.
+        book: BookId,
+        /// How many copies.
+        quantity: u64,
+    },
+    /// The book was removed, with all of its copies.
+    Removed {
+        /// Which book.
+        book: BookId,
+    },
 }
 
 /// A topic and how many books it has.

@@ -290,7 +290,7 @@ fn key_of(query: &Query) -> Option<CacheKey> {
         }
         Query::Page(_) => Some(CacheKey::Pages),
         Query::Topics => Some(CacheKey::Topics),
-        Query::Sales { .. } | Query::ChainAt(_) => None,
+        Query::Sales { .. } | Query::ChainAt(_) | Query::Ledger { .. } => None,
     }
 }
 

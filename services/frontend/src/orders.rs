@@ -75,13 +75,20 @@ impl Orders {
         }
     }
 
+    /// Whether there is such a node.
+    #[must_use]
+    pub fn has(&self, node: &NodeId) -> bool {
+        self.0.links.contains_key(node)
+    }
+
     /// Asks nodes in turn until one gives an answer that `is_final`, each for as long as `patience`,
-    /// until the deadline. `make` makes the call with a number.
+    /// until the deadline; or one node alone. `make` makes the call with a number.
     ///
     /// # Errors
     /// If there was no final answer until the deadline, and no other either.
     pub async fn call(
         &self,
+        only: Option<&NodeId>,
         patience: Duration,
         deadline: Instant,
         make: impl Fn(CallId) -> OrderCall,
@@ -94,7 +101,7 @@ impl Orders {
         let mut failures = 0;
         let mut last = None;
         while Instant::now() < deadline {
-            let Some((node, waiting)) = self.next(last.as_ref(), &make) else {
+            let Some((node, waiting)) = self.next(only, last.as_ref(), &make) else {
                 if timeout_until(deadline, changes.changed()).await.is_none() {
                     break;
                 }
@@ -118,7 +125,7 @@ impl Orders {
             }
             last = Some(node);
             failures += 1;
-            if failures >= self.0.links.len() {
+            if failures >= if only.is_some() { 1 } else { self.0.links.len() } {
                 // Each has failed: the next round waits for a change, or a moment.
                 failures = 0;
                 let pause = deadline.min(Instant::now() + RECONNECT.1 / 10);
@@ -134,12 +141,16 @@ impl Orders {
 
     fn next(
         &self,
+        only: Option<&NodeId>,
         not: Option<&NodeId>,
         make: &impl Fn(CallId) -> OrderCall,
     ) -> Option<(NodeId, Waiting<OrderReply>)> {
         let links = &self.0.links;
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
-        let in_turn = || links.iter().cycle().skip(turn % links.len().max(1)).take(links.len());
+        let in_turn = || {
+            let all = links.iter().cycle().skip(turn % links.len().max(1)).take(links.len());
+            all.filter(|(node, _)| only.is_none_or(|only| only == *node))
+        };
         let others = in_turn().filter(|(node, _)| Some(*node) != not);
         let same = in_turn().filter(|(node, _)| Some(*node) == not);
         others.chain(same).find_map(|(node, link)| Some((node.clone(), link.send(make).ok()?)))

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use protocol::call::{Answer, Content, PageQuery, Query, ReadReply, TopicCount};
+use protocol::call::{Answer, Content, LedgerPage, PageQuery, Query, ReadReply, TopicCount};
 use protocol::catalogue::Book;
-use protocol::ids::{BookId, Epoch, NodeId, ShardId};
+use protocol::ids::{BookId, Epoch, Index, NodeId, ShardId};
 use protocol::view::View;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
@@ -151,7 +151,7 @@ impl App {
             }
             Query::Page(page) => self.fetch_page(page, deadline).await.map(Cached::Rendered),
             Query::Topics => self.fetch_topics(deadline).await.map(Cached::Rendered),
-            Query::Sales { .. } | Query::ChainAt(_) => Err(Failure::unexpected(query)),
+            Query::Sales { .. } | Query::ChainAt(_) | Query::Ledger { .. } => Err(Failure::unexpected(query)),
         }
     }
 
@@ -189,6 +189,23 @@ impl App {
             served_by = node;
         }
         Ok(Rendered::topics(all.into_values().collect(), &served_by))
+    }
+
+    /// What has changed the stock of a shard's books after an index.
+    ///
+    /// # Errors
+    /// If no replica that may be asked answers.
+    pub async fn ledger(
+        &self,
+        shard: ShardId,
+        after: Index,
+        limit: u32,
+    ) -> Result<(LedgerPage, NodeId), Failure> {
+        let query = Query::Ledger { after, limit };
+        match self.read(shard, query.clone()).await? {
+            (Content::Ledger(page), node) => Ok((page, node)),
+            _ => Err(Failure::unexpected(&query)),
+        }
     }
 
     async fn read_all_shards(

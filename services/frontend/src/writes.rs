@@ -75,7 +75,7 @@ impl App {
             key: key.clone(),
             lines: lines.clone(),
         };
-        let called = self.parts().orders.call(write * 2, deadline, make, buy_is_final).await;
+        let called = self.parts().orders.call(None, write * 2, deadline, make, buy_is_final).await;
         match called {
             Ok((OrderReply::Bought { result: Ok(outcome), .. }, node)) => Ok((outcome, node)),
             Ok((OrderReply::Bought { result: Err(failure), .. }, _)) => Err(Failure::Write(failure)),
@@ -107,7 +107,7 @@ impl App {
     /// If no order node can tell.
     pub async fn order(&self, trace: Trace, order: OrderId) -> Result<(Option<Order>, NodeId), Failure> {
         let make = |call: CallId| OrderCall::Order { call, trace: trace.clone(), order };
-        match self.ask_orders(make).await? {
+        match self.ask_orders(None, make).await? {
             (OrderReply::Order { result, .. }, node) => Ok((result.map_err(unavailable)?, node)),
             (OrderReply::Bought { .. } | OrderReply::Orders { .. }, node) => {
                 Err(unavailable(format!("{node} answered another question")))
@@ -115,18 +115,19 @@ impl App {
         }
     }
 
-    /// Orders, newest first, and whether more follow.
+    /// Orders, newest first, and whether more follow; as one node has them, if one is named.
     ///
     /// # Errors
     /// If no order node can tell.
     pub async fn orders(
         &self,
         trace: Trace,
+        of: Option<&NodeId>,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<((Vec<Order>, bool), NodeId), Failure> {
         let make = |call: CallId| OrderCall::Orders { call, trace: trace.clone(), before, limit };
-        match self.ask_orders(make).await? {
+        match self.ask_orders(of, make).await? {
             (OrderReply::Orders { result, .. }, node) => Ok((result.map_err(unavailable)?, node)),
             (OrderReply::Bought { .. } | OrderReply::Order { .. }, node) => {
                 Err(unavailable(format!("{node} answered another question")))
@@ -134,7 +135,11 @@ impl App {
         }
     }
 
-    async fn ask_orders(&self, make: impl Fn(CallId) -> OrderCall) -> Result<(OrderReply, NodeId), Failure> {
+    async fn ask_orders(
+        &self,
+        only: Option<&NodeId>,
+        make: impl Fn(CallId) -> OrderCall,
+    ) -> Result<(OrderReply, NodeId), Failure> {
         let read = self.config().timeouts.read;
         let deadline = Instant::now() + read * 4;
         let is_final = |reply: &OrderReply| match reply {
@@ -142,7 +147,7 @@ impl App {
             OrderReply::Orders { result, .. } => result.is_ok(),
             OrderReply::Bought { .. } => true,
         };
-        let called = self.parts().orders.call(read * 2, deadline, make, is_final).await;
+        let called = self.parts().orders.call(only, read * 2, deadline, make, is_final).await;
         called.map_err(|no_answer| unavailable(no_answer.why))
     }
 }

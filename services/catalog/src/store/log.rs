@@ -96,7 +96,8 @@ pub(super) fn slice(conn: &Connection, range: Range) -> Step<LogSlice> {
     Ok(LogSlice::Entries { entries, last })
 }
 
-fn gap(index: Index) -> Fault {
+/// An entry is missing between others.
+pub(super) fn gap(index: Index) -> Fault {
     Fault::corrupt(format!("entry {index}"), "it is missing from the log")
 }
 

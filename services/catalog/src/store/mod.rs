@@ -25,6 +25,7 @@ mod apply;
 mod checkpoint;
 mod error;
 mod folder;
+mod ledger;
 mod log;
 mod meta;
 mod read;

@@ -16,6 +16,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ToSql, Transaction};
 
 use super::error::{Step, StoreError};
+use super::ledger;
 use super::log::{self, LogSlice, Range};
 use super::meta::{Meta, Part};
 use super::rows::{self, BOOK_COLUMNS, BookRow, SaleRow, number, signed};
@@ -114,6 +115,7 @@ fn answer(conn: &Connection, query: &Query) -> Step<Answer> {
         Query::Book(id) => return book(conn, *id),
         Query::Sales { after, limit } => return sales(conn, *after, *limit),
         Query::Page(page) => books(conn, page)?,
+        Query::Ledger { after, limit } => Content::Ledger(ledger::page(conn, *after, *limit)?),
         Query::Topics => topics(conn)?,
         Query::ChainAt(index) => Content::ChainAt(log::mark(conn, *index)?.map(|(_epoch, chain)| chain)),
     };

@@ -2,7 +2,7 @@
 //!
 //! - `url`, `json`, `fields`, `paging`, `extract`: from a request to checked arguments. Each call states
 //!   its keys once, for its GET and its POST form.
-//! - `books`, `search`, `orders`, `admin`, `bulk`: the calls. `operators`, `events`, `pages`: the rest.
+//! - `books`, `search`, `orders`, `ledger`, `admin`, `bulk`: the calls. `operators`, `events`, `pages`: the rest.
 //! - `problem`: every error. `cached`, `conditions`, `outcome`: the good answers.
 //! - `front`: what all requests go through, and the short way of a cached book past all of the above.
 
@@ -16,6 +16,7 @@ pub(crate) mod extract;
 pub(crate) mod fields;
 pub(crate) mod front;
 pub(crate) mod json;
+pub(crate) mod ledger;
 pub(crate) mod operators;
 pub(crate) mod orders;
 pub(crate) mod outcome;
@@ -44,6 +45,7 @@ fn routes() -> Vec<Route> {
         books::routes(),
         search::routes(),
         orders::routes(),
+        ledger::routes(),
         admin::routes(),
         bulk::routes(),
         operators::routes(),

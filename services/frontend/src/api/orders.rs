@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use common::api::{FieldError, Order, OrderPage};
 use protocol::catalogue::{LINE_QUANTITY_MAX, ORDER_LINES_MAX, OrderLine};
 use protocol::command::Outcome;
-use protocol::ids::OrderId;
+use protocol::ids::{NodeId, OrderId};
 
 use super::extract::{Admin, Args, Traced, Write};
 use super::fields::{Call, Fields};
@@ -88,15 +88,17 @@ const FORM_OF_AN_ORDER_ID: &str = "must have the form 01234567-89ab-7cde-8f01-23
 
 /// A page of orders.
 struct Orders {
+    node: Option<NodeId>,
     before: Option<OrderId>,
     limit: u32,
 }
 
 impl Call for Orders {
-    const KEYS: &'static [&'static str] = &["page_size", "page_token"];
+    const KEYS: &'static [&'static str] = &["node", "page_size", "page_token"];
 
     fn read(fields: &mut Fields) -> Result<Self, FieldError> {
-        Ok(Self { limit: paging::page_size(fields)?, before: paging::before_order(fields)? })
+        let node = fields.optional::<String>("node")?.map(NodeId::from);
+        Ok(Self { node, limit: paging::page_size(fields)?, before: paging::before_order(fields)? })
     }
 }
 
@@ -134,9 +136,13 @@ async fn orders(
     State(app): State<App>,
     Traced(trace): Traced,
     _: Admin,
-    Args(Orders { before, limit }): Args<Orders>,
+    Args(Orders { node, before, limit }): Args<Orders>,
 ) -> Result<Response, Problem> {
-    let ((orders, more), node) = app.orders(trace, before, limit).await?;
+    if let Some(unknown) = node.as_ref().filter(|node| !app.parts().orders.has(node)) {
+        let problem = format!("must be an order node, found `{unknown}`");
+        return Err(FieldError::new("node", problem).into());
+    }
+    let ((orders, more), node) = app.orders(trace, node.as_ref(), before, limit).await?;
     let last = orders.last().filter(|_| more).map(|order| order.id);
     let page = OrderPage {
         orders: orders.into_iter().map(Order::from).collect(),

@@ -3,6 +3,7 @@
 mod commands;
 mod files;
 mod history;
+mod ledger;
 mod log;
 mod queries;
 mod snapshots;

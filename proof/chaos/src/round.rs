@@ -1,0 +1,186 @@
+//! A round: a fresh store, load on it, one fault after the other, and the verdict.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bookends::random::Random;
+use tempfile::TempDir;
+
+use crate::error::ChaosError;
+use crate::faults::{Aftermath, Fault, choose, strike};
+use crate::load::choice::COPIES;
+use crate::load::{Counts, Demand, Load, Seen};
+use crate::store::Store;
+use crate::verdict::{Report, judge};
+
+/// How long a fresh store may take to be whole.
+const START_MAX: Duration = Duration::from_secs(60);
+/// The longest rest between two faults.
+const REST_MS_MAX: u64 = 1200;
+/// How long a call of ours may take where nothing is at fault.
+const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// What a round is to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long faults go on.
+    pub time: Duration,
+    /// Decides faults and calls.
+    pub seed: u64,
+    /// Calls a second.
+    pub rate: u32,
+    /// How many calls may be under way at a time.
+    pub callers: u32,
+    /// Where the programs are.
+    pub programs: PathBuf,
+    /// Where the store is to live while it does.
+    pub folder: PathBuf,
+    /// Whether files are also harmed in ways that do not show when they are opened: flipped bits, a lost end.
+    /// The store does not promise to notice them before its scrub.
+    pub silent_damage: bool,
+    /// Whether everything is kept in any case, not only when something is wrong.
+    pub keep: bool,
+}
+
+/// What is told while a round goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// Something for people to read.
+    Line(&'a str),
+    /// So much of the time is over.
+    Passed(Duration),
+}
+
+/// Holds a round. Dropping it ends all of its processes.
+///
+/// # Errors
+/// If it can't be held; what it finds is in its report.
+pub async fn run(plan: &Plan, say: &(dyn Fn(Said<'_>) + Sync)) -> Result<Report, ChaosError> {
+    let folder = tempfile::Builder::new().prefix("bookends-chaos-").tempdir_in(&plan.folder);
+    let mut folder = folder.map_err(ChaosError::file("can't make a folder in", &plan.folder))?;
+    let held = hold(plan, folder.path(), say).await;
+    let is_good = held.as_ref().is_ok_and(Report::is_good);
+    if is_good && !plan.keep {
+        return held;
+    }
+    folder.disable_cleanup(true);
+    let kept = keep(&folder, plan);
+    held.map(|report| Report { kept: Some(kept), ..report })
+}
+
+/// The folder, with what is needed to know what it is of.
+fn keep(folder: &TempDir, plan: &Plan) -> PathBuf {
+    let path = folder.path().to_owned();
+    // It is said on the screen as well.
+    drop(fs::write(path.join("seed"), format!("{}\n", plan.seed)));
+    path
+}
+
+async fn hold(plan: &Plan, folder: &Path, say: &(dyn Fn(Said<'_>) + Sync)) -> Result<Report, ChaosError> {
+    let mut store = Store::prepare(folder, &plan.programs, &catalogue(), plan.seed).await?;
+    store.start_all().await?;
+    store.whole(START_MAX).await.map_err(ChaosError::NotReady)?;
+    let demand = Demand { rate: plan.rate, callers: plan.callers, seed: plan.seed };
+    let client = store.client(CALL_MAX)?;
+    let load = Load::start(&store.url(), &client, store.admin_token(), demand).await?;
+    let mut report = Report { seed: plan.seed, ..Report::default() };
+    trouble(plan, &mut store, &load, say, &mut report).await?;
+    report.count(load.counts());
+    let seen = load.finish().await;
+    write(folder, &seen)?;
+    say(Said::Line("the store is at rest; judging"));
+    judge(&mut store, &seen, &mut report).await;
+    Ok(report)
+}
+
+/// One fault after the other, until time is over or the store does not recover.
+async fn trouble(
+    plan: &Plan,
+    store: &mut Store,
+    load: &Load,
+    say: &(dyn Fn(Said<'_>) + Sync),
+    report: &mut Report,
+) -> Result<(), ChaosError> {
+    let mut random = Random::seeded(plan.seed);
+    let mut kinds: BTreeMap<&'static str, u32> = BTreeMap::new();
+    let begin = Instant::now();
+    while begin.elapsed() < plan.time {
+        say(Said::Passed(begin.elapsed()));
+        tokio::time::sleep(Duration::from_millis(random.next_u64() % REST_MS_MAX)).await;
+        let faults = faults(&mut random, &store.disks(), plan.silent_damage);
+        let (at, before) = (begin.elapsed(), load.counts());
+        let aftermath = strike(store, &faults).await?;
+        faults.iter().for_each(|fault| *kinds.entry(kind(fault)).or_default() += 1);
+        report.healed_after_max = report.healed_after_max.max(aftermath.healed_after);
+        report.by_hand += u32::try_from(aftermath.by_hand.len()).unwrap_or(u32::MAX);
+        say(Said::Line(&line(at, &faults, &aftermath, before, load.counts())));
+        if let Some(missing) = aftermath.not_healed {
+            report.complaints.push(format!("the store did not recover: {missing}"));
+            break;
+        }
+    }
+    report.faults = kinds.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
+    Ok(())
+}
+
+/// One fault, or two at a time. What harms a file comes alone: a replica may be dropped for it, and there
+/// must be another one.
+fn faults(random: &mut Random, disks: &[&'static str], silent_damage: bool) -> Vec<Fault> {
+    let first = choose(random, disks, silent_damage);
+    if matches!(first, Fault::Damage(..)) || random.below(3) > 0 {
+        return vec![first];
+    }
+    let second = choose(random, disks, silent_damage);
+    if matches!(second, Fault::Damage(..)) || kind(&first) == kind(&second) {
+        return vec![first];
+    }
+    vec![first, second]
+}
+
+fn kind(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Kill(..) => "kills",
+        Fault::KillAll => "kills of all",
+        Fault::Freeze(..) => "freezes",
+        Fault::Ways(_) => "faults of the network",
+        Fault::FullDisk(..) => "full disks",
+        Fault::Damage(..) => "harmed files",
+    }
+}
+
+fn line(at: Duration, faults: &[Fault], aftermath: &Aftermath, before: Counts, after: Counts) -> String {
+    let what: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let Aftermath { healed_after, by_hand, not_healed } = aftermath;
+    let healed = match not_healed {
+        None => format!("whole after {healed_after:.2?}"),
+        Some(missing) => format!("NOT whole after {healed_after:.0?}: {missing}"),
+    };
+    let by_hand =
+        if by_hand.is_empty() { String::new() } else { format!(", {} by hand", by_hand.join(", ")) };
+    format!(
+        "{:7.1} s  {}; {healed}{by_hand}; {} answers, {} reads failed, {} writes unknown",
+        at.as_secs_f64(),
+        what.join(" + "),
+        after.answered - before.answered,
+        after.failed - before.failed,
+        after.unknown - before.unknown,
+    )
+}
+
+fn write(folder: &Path, seen: &Seen) -> Result<(), ChaosError> {
+    let path = folder.join("history.jsonl");
+    let write = || {
+        let mut file = BufWriter::new(File::create(&path)?);
+        seen.history.write(&mut file)?;
+        file.flush()
+    };
+    write().map_err(ChaosError::file("can't write", &path))
+}
+
+fn catalogue() -> String {
+    let rows = (1..).zip(COPIES).map(|(id, copies)| format!("{id},Book {id},chaos,{},{copies}\n", 100 * id));
+    std::iter::once("id,title,topic,cost_cents,quantity\n".to_owned()).chain(rows).collect()
+}

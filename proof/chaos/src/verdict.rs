@@ -1,0 +1,183 @@
+//! What must hold when all is over.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bookends::audit::{self, Evidence, Fault};
+use common::api::Order;
+use history::{Verdict, check};
+
+use crate::load::{Counts, Seen};
+use crate::store::Store;
+
+/// How long the audit's calls may take with their retries.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long replicas may take to be level once nobody writes.
+const LEVEL_MAX: Duration = Duration::from_secs(60);
+/// How many of what may be many complaints of one kind are shown.
+const SHOWN: usize = 10;
+
+/// What a round has found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What decided the faults and the calls.
+    pub seed: u64,
+    /// How many faults there were, by kind.
+    pub faults: Vec<(String, u32)>,
+    /// The longest time that the store took to recover from one.
+    pub healed_after_max: Duration,
+    /// How often a harmed file had to be removed by hand.
+    pub by_hand: u32,
+    /// How many calls were sent, answered, failed, unknown.
+    pub calls: [u64; 4],
+    /// How many orders were acknowledged.
+    pub orders: u64,
+    /// What must not be.
+    pub complaints: Vec<String>,
+    /// Where the history and the logs are, if they were kept.
+    pub kept: Option<PathBuf>,
+}
+
+impl Report {
+    /// Whether everything that must hold does.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.complaints.is_empty()
+    }
+
+    pub(crate) fn count(&mut self, counts: Counts) {
+        self.calls = [counts.sent, counts.answered, counts.failed, counts.unknown];
+    }
+}
+
+/// Judges what was seen, and the store at rest.
+pub(crate) async fn judge(store: &mut Store, seen: &Seen, report: &mut Report) {
+    let complaints = &mut report.complaints;
+    report.orders = seen.orders.len() as u64;
+    some(complaints, seen.strange.iter().map(|what| format!("an answer that must not be: {what}")));
+    let verdict = check(&seen.history);
+    if verdict != Verdict::Linearizable {
+        complaints.push(format!("the history is not linearizable: {verdict}"));
+    }
+    if let Err(missing) = store.level(LEVEL_MAX).await {
+        complaints.push(format!("the store at rest is not level: {missing}"));
+    }
+    let client = match store.client(PATIENCE) {
+        Ok(client) => client,
+        Err(problem) => return complaints.push(problem.to_string()),
+    };
+    match audit::run(&client, None, &|_, _, _| {}).await {
+        Ok((audit, evidence)) => {
+            some(complaints, audit.faults.iter().map(audited));
+            if !audit.unproven.is_empty() {
+                complaints.push(format!("the audit can't prove books {:?}", audit.unproven));
+            }
+            some(complaints, acknowledged(&seen.orders, &evidence).into_iter());
+        }
+        Err(problem) => complaints.push(format!("there is no audit: {problem}")),
+    }
+}
+
+fn some(complaints: &mut Vec<String>, found: impl ExactSizeIterator<Item = String>) {
+    let more = found.len().saturating_sub(SHOWN);
+    complaints.extend(found.take(SHOWN));
+    if more > 0 {
+        complaints.push(format!("… and {more} more like the last"));
+    }
+}
+
+fn audited(fault: &Fault) -> String {
+    format!("the audit does not balance: {fault:?}")
+}
+
+/// Each order that was acknowledged is in the ledger, as it was acknowledged, and to one caller only.
+fn acknowledged(orders: &[Order], evidence: &Evidence) -> Vec<String> {
+    let sales: HashMap<&str, &Order> =
+        evidence.sales().map(|(_, order)| (order.order_id.as_str(), order)).collect();
+    let mut told: HashMap<&str, u32> = HashMap::new();
+    let mut complaints = Vec::new();
+    for order in orders {
+        let id = order.order_id.as_str();
+        match sales.get(id) {
+            None => complaints.push(format!("order {id} was acknowledged and is not in the ledger")),
+            Some(sale) if *sale != order => {
+                complaints.push(format!("order {id} was acknowledged as {order:?}, the ledger has {sale:?}"));
+            }
+            Some(_) => {}
+        }
+        let times = told.entry(id).or_default();
+        *times += 1;
+        if *times == 2 {
+            complaints.push(format!("order {id} was the answer to two purchases"));
+        }
+    }
+    complaints
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [sent, answered, failed, unknown] = self.calls;
+        let kinds: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        writeln!(f, "seed {}", self.seed)?;
+        writeln!(f, "faults: {}", kinds.join(", "))?;
+        writeln!(
+            f,
+            "longest until whole again: {:.1?}; files removed by hand: {}",
+            self.healed_after_max, self.by_hand
+        )?;
+        writeln!(
+            f,
+            "calls: {sent} sent, {answered} answered, {failed} reads failed, {unknown} writes unknown; {} orders",
+            self.orders
+        )?;
+        if self.is_good() {
+            writeln!(f, "linearizable, balanced, level: every promise was kept")?;
+        }
+        for complaint in &self.complaints {
+            writeln!(f, "WRONG: {complaint}")?;
+        }
+        match &self.kept {
+            Some(path) => writeln!(f, "kept: {}", path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bookends::audit::ShardLedger;
+    use common::api::{LedgerMove, OrderStatus, StockChange};
+
+    use super::*;
+
+    fn order(id: &str, total_cents: u64) -> Order {
+        let created_at = String::new();
+        Order {
+            order_id: id.to_owned(),
+            status: OrderStatus::Sold,
+            items: Vec::new(),
+            total_cents,
+            created_at,
+        }
+    }
+
+    #[test]
+    fn an_acknowledged_order_is_in_the_ledger_once_as_it_was() {
+        let change = StockChange::Sold { order: order("a", 5) };
+        let ledger =
+            ShardLedger { moves: vec![LedgerMove { index: 1, change }], known: 1, end: 1, begins: 1 };
+        let evidence = Evidence {
+            ledgers: vec![ledger],
+            orders: Default::default(),
+            books: Vec::new(),
+            shards: Vec::new(),
+        };
+        let complaints = |orders: &[Order]| acknowledged(orders, &evidence).len();
+        assert_eq!(complaints(&[order("a", 5)]), 0);
+        assert_eq!(complaints(&[order("a", 6)]), 1);
+        assert_eq!(complaints(&[order("b", 5)]), 1);
+        assert_eq!(complaints(&[order("a", 5), order("a", 5)]), 1);
+    }
+}
