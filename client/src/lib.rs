@@ -7,6 +7,8 @@
 
 pub mod client;
 pub mod error;
+pub mod generate;
+pub mod import;
 pub mod load;
 pub mod random;
 pub mod retry;

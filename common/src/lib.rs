@@ -10,6 +10,7 @@ pub mod exit;
 pub mod heartbeat;
 pub mod link;
 pub mod process;
+pub mod records;
 pub mod runfile;
 pub mod secret;
 pub mod shutdown;

@@ -2,11 +2,15 @@
 
 pub(crate) mod args;
 mod books;
+mod export;
+mod generate;
+mod import;
+mod progress;
 mod screen;
+mod sink;
 mod status;
 mod tables;
 mod token;
-mod transfer;
 mod trial;
 
 use std::io;
@@ -124,8 +128,9 @@ async fn dispatch(
         Command::AddStock { id, amount } => books::add_stock(client, screen, id, amount).await,
         Command::AddBook(args) => books::add_book(client, screen, *args).await,
         Command::RemoveBook { id } => books::remove_book(client, screen, id).await,
-        Command::Import { file } => transfer::import(client, screen, &file).await,
-        Command::Export { file } => transfer::export(client, screen, &file).await,
+        Command::Import(args) => import::import(client, screen, &args).await,
+        Command::Export { file } => export::export(client, screen, &file).await,
+        Command::Generate(args) => generate::generate(&args),
         Command::Status { watch: false } => status::show(client, screen).await,
         Command::Status { watch: true } => status::watch(client, screen).await,
         Command::Invalidate { id } => books::invalidate(client, screen, id).await,
