@@ -5,6 +5,7 @@
 //! a key that stays the same over all retries, so that a call that failed half way is never carried out
 //! twice. There is no cache here: caching is the front end's business.
 
+pub mod backup;
 pub mod client;
 pub mod error;
 pub mod generate;
@@ -14,5 +15,5 @@ pub mod random;
 pub mod retry;
 pub mod threads;
 
-pub use client::{BulkFormat, Client, ClientBuilder, IdempotencyKey, Search, Stored, Token};
+pub use client::{BulkFormat, Client, ClientBuilder, IdempotencyKey, Search, Stored, Token, Transfer};
 pub use error::{BuildError, ClientError};

@@ -4,6 +4,7 @@
 //! Whatever only one service uses lives in that service.
 
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod exit;

@@ -96,6 +96,15 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Write all books to a file: .csv or .ndjson, as import reads them
     Export { file: PathBuf },
+    /// Copy the whole store into a new folder while it runs (admin)
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup(BackupArgs),
+    /// Put a backup into a store that has no data yet and does not run
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        /// The folder of the backup
+        backup: PathBuf,
+    },
     /// Make up a catalogue of any size, for trials
     #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
@@ -132,6 +141,20 @@ Examples:
   bookends import books.csv
   bookends generate --books 1000000 | bookends import -
   bookends import --anew books.ndjson      the same file once more, in place of all changes since";
+
+const BACKUP_EXAMPLES: &str = "\
+Books, orders and idempotency keys, each shard as of a moment while the backup was made. The folder appears when
+all of it is there and checked.
+
+Example:
+  bookends backup backups/monday";
+
+const RESTORE_EXAMPLES: &str = "\
+Every file is checked before anything is written. Then start the store: the other replicas copy from those that
+were restored.
+
+Example:
+  bookends restore backups/monday --config config.toml && ./starter.sh";
 
 const GENERATE_EXAMPLES: &str = "\
 Examples:
@@ -256,6 +279,15 @@ pub(crate) struct ImportArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct BackupArgs {
+    /// The folder to make
+    pub(crate) folder: PathBuf,
+    /// How long to wait for a store that gives no copy before giving up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) patience: NonZeroU32,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct GenerateArgs {
     /// How many; their ids begin with 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=BOOKS_MAX))]
@@ -356,6 +388,8 @@ mod tests {
             "remove-book 1",
             "import a.csv",
             "import - --format ndjson --anew --patience 5",
+            "backup b",
+            "restore b --config c.toml",
             "generate --books 5",
             "generate --books 0 --seed 7 --format ndjson --output a.ndjson",
             "export a.csv",

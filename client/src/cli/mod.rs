@@ -1,11 +1,13 @@
 //! The command line: from arguments to calls, from results to text, from failures to exit codes.
 
 pub(crate) mod args;
+mod backup;
 mod books;
 mod export;
 mod generate;
 mod import;
 mod progress;
+mod restore;
 mod screen;
 mod sink;
 mod status;
@@ -54,6 +56,9 @@ pub(crate) enum CliError {
     /// The result can't be written.
     #[error("can't write the result")]
     Output(#[source] io::Error),
+    /// Another program that was called for it ended with this code, and has said why.
+    #[error("nothing was restored")]
+    Called(u8),
     /// It was carried out, and the outcome is bad.
     #[error("{0}")]
     Outcome(String),
@@ -68,6 +73,7 @@ impl CliError {
     /// 1 for what failed, 2 for wrong use.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
+            Self::Called(code) => *code,
             Self::Usage(_) | Self::Build(_) => 2,
             Self::Call(_)
             | Self::NoToken(_)
@@ -130,6 +136,8 @@ async fn dispatch(
         Command::RemoveBook { id } => books::remove_book(client, screen, id).await,
         Command::Import(args) => import::import(client, screen, &args).await,
         Command::Export { file } => export::export(client, screen, &file).await,
+        Command::Backup(args) => backup::backup(client, screen, &args).await,
+        Command::Restore { backup } => restore::restore(globals, &backup).await,
         Command::Generate(args) => generate::generate(&args),
         Command::Status { watch: false } => status::show(client, screen).await,
         Command::Status { watch: true } => status::watch(client, screen).await,

@@ -114,14 +114,30 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// Makes a call once.
+/// Makes a call once, and reads its answer to the end.
 pub(super) async fn attempt(
     inner: &Inner,
     request: &Request<'_>,
     url: Url,
     limit: Duration,
 ) -> Result<Answer, Failure> {
-    let mut call = inner.http.request(request.method.clone(), url.clone()).timeout(limit);
+    let response = open(inner, request, url.clone(), Some(limit)).await?;
+    let status = response.status().as_u16();
+    let body = response.bytes().await.map_err(|source| unreachable(&url, source))?;
+    Ok(Answer { url, status, body })
+}
+
+/// Makes a call once, up to the head of a good answer.
+pub(super) async fn open(
+    inner: &Inner,
+    request: &Request<'_>,
+    url: Url,
+    limit: Option<Duration>,
+) -> Result<reqwest::Response, Failure> {
+    let mut call = inner.http.request(request.method.clone(), url.clone());
+    if let Some(limit) = limit {
+        call = call.timeout(limit);
+    }
     if let Some(key) = request.key {
         call = call.header(IDEMPOTENCY_KEY, key.as_str());
     }
@@ -133,19 +149,19 @@ pub(super) async fn attempt(
         Body::Json(json) => call.header(CONTENT_TYPE, "application/json").body(json.clone()),
         Body::Books { books, format } => call.header(CONTENT_TYPE, format.media_type()).body(books.clone()),
     };
-    let unreachable = |source: reqwest::Error| ClientError::Unreachable {
-        urls: url.origin().ascii_serialization(),
-        source: source.without_url(),
-    };
-    let response = call.send().await.map_err(unreachable)?;
+    let response = call.send().await.map_err(|source| unreachable(&url, source))?;
     let status = response.status();
-    let headers = response.headers().clone();
-    let body = response.bytes().await.map_err(unreachable)?;
     if status.is_success() {
-        return Ok(Answer { url, status: status.as_u16(), body });
+        return Ok(response);
     }
+    let headers = response.headers().clone();
+    let body = response.bytes().await.map_err(|source| unreachable(&url, source))?;
     let advice = Advice { retry_after: retry_after(&headers), about_caller: status.as_u16() == 429 };
     Err(Failure { error: ClientError::Problem(Box::new(problem(status, &body))), advice })
+}
+
+pub(super) fn unreachable(url: &Url, source: reqwest::Error) -> ClientError {
+    ClientError::Unreachable { urls: url.origin().ascii_serialization(), source: source.without_url() }
 }
 
 /// Only the form in seconds: the store sends no dates.

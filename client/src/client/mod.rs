@@ -3,6 +3,7 @@
 //!
 //! The typed calls are in `calls`, a single attempt in `exchange`.
 
+mod backup;
 mod calls;
 mod exchange;
 
@@ -20,6 +21,7 @@ use crate::error::{BuildError, ClientError};
 use crate::random::Random;
 use crate::retry::{Budget, Policy};
 
+pub use self::backup::Transfer;
 pub use self::calls::{BulkFormat, IdempotencyKey, Search, Stored};
 
 /// The front end of a store that was started with the shipped configuration.

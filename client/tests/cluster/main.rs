@@ -8,8 +8,10 @@
 
 mod harness;
 
+mod backups;
 mod bad_input;
 mod cache;
+mod catalogues;
 mod clocks;
 mod crowds;
 mod damage;

@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod errands;
+pub mod restore;
 pub mod shard;
 pub mod store;
 pub mod upkeep;

@@ -67,7 +67,7 @@ pub use folder::check_folder;
 pub use log::LogSlice;
 pub use read::Readers;
 pub use scrub::Recount;
-pub use snapshot::CheckedSnapshot;
+pub use snapshot::{Adoption, CheckedSnapshot, adopt};
 
 /// How many more old entries than it appends a batch may delete: a backlog goes over some batches
 /// instead of holding one up.

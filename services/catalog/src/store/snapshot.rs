@@ -10,8 +10,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use protocol::call::SnapshotFacts;
-use protocol::ids::{Chain, Epoch, Index, StoreId};
+use protocol::call::{BackupFacts, SnapshotFacts};
+use protocol::ids::{Chain, Epoch, Index, NodeId, ShardId, StoreId};
+use protocol::view::{Member, View};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::NamedTempFile;
@@ -65,6 +66,22 @@ impl Readers {
         let bytes = File::open(file).and_then(|copy| copy.sync_all().and_then(|()| copy.metadata()));
         let (last, chain) = meta.end();
         Ok(SnapshotFacts { bytes: bytes.map_err(failed)?.len(), last, chain, digest: meta.standing.digest })
+    }
+}
+
+impl Readers {
+    /// Writes a copy as [`Self::snapshot_to`] does, then reads it again and checks every row of it: what a backup
+    /// takes away must be sound, for it is needed when nothing else is left.
+    ///
+    /// # Errors
+    /// If the database can't be read, the file can't be written, or the copy is not sound.
+    pub fn backup_to(&self, file: &Path) -> Result<BackupFacts, StoreError> {
+        let snapshot = self.snapshot_to(file)?;
+        check_file(file, &snapshot, self.part, |_| Ok(()))?;
+        let failed = |problem| StoreError::file(file, problem);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(file).map_err(failed)?).map_err(failed)?;
+        Ok(BackupFacts { snapshot, blake3: *hasher.finalize().as_bytes() })
     }
 }
 
@@ -244,4 +261,44 @@ pub(super) fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What becomes of a copy that is to be a store of its own.
+#[derive(Debug)]
+pub struct Adoption {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Of how many.
+    pub shards: u32,
+    /// The node that it will be on.
+    pub node: NodeId,
+    /// Who is named as the writer, until one takes office.
+    pub writer: NodeId,
+}
+
+/// Checks a copy and makes it a store with an id of its own, the only member of a view above all epochs that
+/// its log has seen. The file is the caller's alone.
+///
+/// # Errors
+/// If it is not what its facts say, or can't be written.
+pub fn adopt(file: &Path, facts: &SnapshotFacts, adoption: Adoption) -> Result<View, StoreError> {
+    let Adoption { shard, shards, node, writer } = adoption;
+    check_file(file, facts, Part { shard, count: shards }, |_| Ok(()))?;
+    let make = || -> Step<View> {
+        let copy = Connection::open(file)?;
+        let mut meta = Meta::load(&copy)?;
+        let end = meta.end();
+        let epoch = Epoch(meta.last_epoch.0 + 1);
+        let store = StoreId(uuid::Uuid::new_v4().as_u128());
+        let view = View { shard, epoch, writer, members: vec![Member { node, store }], last_index: end.0 };
+        meta.standing.store = store;
+        meta.standing.promise = epoch;
+        // A backup ends where the shard was committed.
+        meta.standing.commit = end.0;
+        meta.standing.view = Some(view.clone());
+        meta.appended_epoch = meta.last_epoch;
+        meta.save(&copy, end)?;
+        Ok(view)
+    };
+    make().map_err(|fault| fault.at(file))
 }
