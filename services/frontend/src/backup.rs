@@ -114,9 +114,9 @@ impl App {
 impl Link {
     async fn begin(&mut self) -> Result<BackupFacts, String> {
         loop {
-            match self.receiver.recv().await.map_err(|problem| with_causes(&problem))? {
-                CatalogReply::BackupBegin { call: CALL, result } => return result,
-                _ => {}
+            let reply = self.receiver.recv().await.map_err(|problem| with_causes(&problem))?;
+            if let CatalogReply::BackupBegin { call: CALL, result } = reply {
+                return result;
             }
         }
     }
