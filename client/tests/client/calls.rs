@@ -179,7 +179,7 @@ async fn a_part_of_a_file_is_sent_under_the_same_key_until_it_is_answered() {
     let seen = store.seen();
     assert!(seen[0].body == seen[1].body && seen[1].body != seen[2].body);
     let first = keys(seen);
-    assert_eq!((first.len(), &first[0] == &first[1], &first[1] == &first[2]), (3, true, false));
+    assert_eq!((first.len(), first[0] == first[1], first[1] == first[2]), (3, true, false));
     // Another run has the same keys, one that is made anew has others.
     import(&client, Cursor::new(text.clone()), options, |_| ()).await.unwrap();
     import(&client, Cursor::new(text), Options { anew: true, ..options }, |_| ()).await.unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bookends::generate::Catalogue;
 use common::api::{Book, NewBook};
 use protocol::ids::BookId;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::harness::{Cluster, Ran, Relay, Setup, book, run, wait_for};
 
@@ -29,7 +29,7 @@ async fn import(cluster: &Cluster, url: &str, patience: u32) -> Ran {
 }
 
 /// An import that has begun to load and is not done.
-async fn begun(cluster: &Cluster, url: String, patience: u32) -> JoinHandle<Ran> {
+async fn begun(cluster: &Cluster, url: String, patience: u32) -> JoinSet<Ran> {
     let (file, token) = (cluster.path("books.csv"), cluster.path("data/admin.token"));
     let args: Vec<String> = [
         "import",
@@ -43,7 +43,8 @@ async fn begun(cluster: &Cluster, url: String, patience: u32) -> JoinHandle<Ran>
     ]
     .map(str::to_owned)
     .to_vec();
-    let importing = tokio::spawn(async move {
+    let mut importing = JoinSet::new();
+    importing.spawn(async move {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         run("bookends", &args).await
     });
@@ -53,7 +54,7 @@ async fn begun(cluster: &Cluster, url: String, patience: u32) -> JoinHandle<Ran>
         if now > from + 2 { Ok(()) } else { Err(format!("{from} to {now}")) }
     })
     .await;
-    assert!(!importing.is_finished(), "too few books for this test");
+    assert!(importing.try_join_next().is_none(), "too few books for this test");
     importing
 }
 
@@ -97,12 +98,12 @@ async fn an_import_goes_on_by_itself_over_the_death_of_a_catalog_and_of_the_fron
     let mut cluster = Cluster::start(empty()).await;
     generated(&cluster).await;
     let relay = Relay::start(cluster.door()).await;
-    let importing = begun(&cluster, relay.url(), 60).await;
+    let mut importing = begun(&cluster, relay.url(), 60).await;
     cluster.kill("catalog-2");
     cluster.kill("frontend-1");
     cluster.start_node("frontend-1").await;
     cluster.start_node("catalog-2").await;
-    let ran = importing.await.unwrap();
+    let ran = importing.join_next().await.unwrap().unwrap();
     assert_eq!(
         (ran.code, ran.out.as_str()),
         (Some(0), format!("loaded {BOOKS} books\n").as_str()),
@@ -116,9 +117,9 @@ async fn an_import_that_gave_up_is_run_again_and_undoes_no_sale() {
     let mut cluster = Cluster::start(empty()).await;
     generated(&cluster).await;
     let url = cluster.url();
-    let importing = begun(&cluster, url, 1).await;
+    let mut importing = begun(&cluster, url, 1).await;
     cluster.kill("frontend-1");
-    let ran = importing.await.unwrap();
+    let ran = importing.join_next().await.unwrap().unwrap();
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("run the same command again to go on from line "), "{}", ran.err);
     cluster.start_node("frontend-1").await;
