@@ -26,14 +26,6 @@ pub enum ClientError {
         /// What is wrong with the answer.
         problem: String,
     },
-    /// The file that was to be sent can't be read.
-    #[error("can't read {path}")]
-    Source {
-        /// Which file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 impl ClientError {
@@ -43,7 +35,7 @@ impl ClientError {
         match self {
             Self::Problem(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
             Self::Unreachable { .. } => true,
-            Self::Malformed { .. } | Self::Source { .. } => false,
+            Self::Malformed { .. } => false,
         }
     }
 
@@ -52,7 +44,7 @@ impl ClientError {
     pub fn problem(&self) -> Option<(u16, &str)> {
         match self {
             Self::Problem(problem) => Some((problem.status, name(problem))),
-            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Source { .. } => None,
+            Self::Unreachable { .. } | Self::Malformed { .. } => None,
         }
     }
 
@@ -67,9 +59,7 @@ impl ClientError {
     pub fn out_of_stock(&self) -> Option<u64> {
         match self {
             Self::Problem(problem) if problem.status == 409 => problem.more.get("available")?.as_u64(),
-            Self::Problem(_) | Self::Unreachable { .. } | Self::Malformed { .. } | Self::Source { .. } => {
-                None
-            }
+            Self::Problem(_) | Self::Unreachable { .. } | Self::Malformed { .. } => None,
         }
     }
 }

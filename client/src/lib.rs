@@ -6,12 +6,15 @@
 //! twice. There is no cache here: caching is the front end's business.
 
 pub mod audit;
+pub mod backup;
 pub mod client;
 pub mod error;
+pub mod generate;
+pub mod import;
 pub mod load;
 pub mod random;
 pub mod retry;
 pub mod threads;
 
-pub use client::{BulkFormat, Client, ClientBuilder, IdempotencyKey, Search, Stored, Token};
+pub use client::{BulkFormat, Client, ClientBuilder, IdempotencyKey, Search, Stored, Token, Transfer};
 pub use error::{BuildError, ClientError};

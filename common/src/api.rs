@@ -323,8 +323,31 @@ impl From<StockMove> for StockChange {
 pub struct BulkReport {
     /// How many books were added or replaced.
     pub loaded: u64,
-    /// The lines that were not.
+    /// The lines that were not, up to [`REJECTED_MAX`].
     pub rejected: Vec<RejectedLine>,
+    /// How many more lines were rejected than are listed.
+    #[serde(default)]
+    pub rejected_more: u64,
+}
+
+/// The most rejected lines that a report lists; the others are counted.
+pub const REJECTED_MAX: usize = 1000;
+
+impl BulkReport {
+    /// Enters a line that was not taken.
+    pub fn reject(&mut self, line: u64, reason: String) {
+        if self.rejected.len() < REJECTED_MAX {
+            self.rejected.push(RejectedLine { line, reason });
+        } else {
+            self.rejected_more += 1;
+        }
+    }
+
+    /// How many lines were rejected, listed or not.
+    #[must_use]
+    pub fn rejections(&self) -> u64 {
+        self.rejected_more + self.rejected.len() as u64
+    }
 }
 
 /// A line of a bulk load that was not taken.

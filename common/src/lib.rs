@@ -4,12 +4,14 @@
 //! Whatever only one service uses lives in that service.
 
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod heartbeat;
 pub mod link;
 pub mod process;
+pub mod records;
 pub mod runfile;
 pub mod secret;
 pub mod shutdown;

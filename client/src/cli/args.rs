@@ -4,9 +4,11 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bookends::BulkFormat;
 use bookends::client::DEFAULT_URL;
+use bookends::generate::BOOKS_MAX;
 use bookends::load::Mix;
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use protocol::ids::BookId;
 
 const EXAMPLES: &str = "\
@@ -89,10 +91,23 @@ pub(crate) enum Command {
     AddBook(Box<AddBookArgs>),
     /// Remove a book (admin)
     RemoveBook { id: BookId },
-    /// Load the books of a file: .csv with a header line, or .ndjson (admin)
-    Import { file: PathBuf },
+    /// Load the books of a file: CSV with a header line, or NDJSON (admin)
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Write all books to a file: .csv or .ndjson, as import reads them
     Export { file: PathBuf },
+    /// Copy the whole store into a new folder while it runs (admin)
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup(BackupArgs),
+    /// Put a backup into a store that has no data yet and does not run
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        /// The folder of the backup
+        backup: PathBuf,
+    },
+    /// Make up a catalogue of any size, for trials
+    #[command(after_help = GENERATE_EXAMPLES)]
+    Generate(GenerateArgs),
     /// Show how the store stands
     Status {
         /// Show it again each second
@@ -138,6 +153,35 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
 }
+
+const IMPORT_EXAMPLES: &str = "\
+A file is sent in parts. Each has a key that follows from its content and its place in the file, so an import
+that ended early is run again as it was: parts that are loaded already change nothing, also when books of them
+have been sold since. For the same reason a file that was loaded before is not loaded again without --anew.
+
+Examples:
+  bookends import books.csv
+  bookends generate --books 1000000 | bookends import -
+  bookends import --anew books.ndjson      the same file once more, in place of all changes since";
+
+const BACKUP_EXAMPLES: &str = "\
+Books, orders and idempotency keys, each shard as of a moment while the backup was made. The folder appears when
+all of it is there and checked.
+
+Example:
+  bookends backup backups/monday";
+
+const RESTORE_EXAMPLES: &str = "\
+Every file is checked before anything is written. Then start the store: the other replicas copy from those that
+were restored.
+
+Example:
+  bookends restore backups/monday --config config.toml && ./starter.sh";
+
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  bookends generate --books 1000000 --output books.csv
+  bookends generate --books 1000 --seed 7 --format ndjson | bookends import -";
 
 /// Which part of a list to show.
 #[derive(Debug, ClapArgs)]
@@ -221,6 +265,64 @@ pub(crate) struct AddBookArgs {
     /// Copies in stock
     #[arg(long, default_value = "0")]
     pub(crate) quantity: u64,
+}
+
+/// The form of a file of books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table with a header line
+    Csv,
+    /// A JSON object a line
+    Ndjson,
+}
+
+impl From<Format> for BulkFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Csv => Self::Csv,
+            Format::Ndjson => Self::Ndjson,
+        }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ImportArgs {
+    /// The file; - for the standard input
+    pub(crate) file: PathBuf,
+    /// Its form [default: by the ending of its name; for the standard input, by its first character]
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// Load it even if the same file was loaded before
+    #[arg(long)]
+    pub(crate) anew: bool,
+    /// How long to wait for a store that does not answer before giving up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) patience: NonZeroU32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BackupArgs {
+    /// The folder to make
+    pub(crate) folder: PathBuf,
+    /// How long to wait for a store that gives no copy before giving up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) patience: NonZeroU32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GenerateArgs {
+    /// How many; their ids begin with 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=BOOKS_MAX))]
+    pub(crate) books: u64,
+    /// The same seed gives the same books
+    #[arg(long, default_value = "1")]
+    pub(crate) seed: u64,
+    /// The form [default: by the ending of the file's name, else csv]
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// Where to write them [default: the standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -307,6 +409,11 @@ mod tests {
             "add-book --file -",
             "remove-book 1",
             "import a.csv",
+            "import - --format ndjson --anew --patience 5",
+            "backup b",
+            "restore b --config c.toml",
+            "generate --books 5",
+            "generate --books 0 --seed 7 --format ndjson --output a.ndjson",
             "export a.csv",
             "status --watch",
             "invalidate 1",
@@ -336,6 +443,11 @@ mod tests {
             ("add-book --title t --topic x", ErrorKind::MissingRequiredArgument),
             ("add-book --file - --title t", ErrorKind::ArgumentConflict),
             ("list --page-size 0", ErrorKind::ValueValidation),
+            ("import", ErrorKind::MissingRequiredArgument),
+            ("import a --format xml", ErrorKind::InvalidValue),
+            ("generate", ErrorKind::MissingRequiredArgument),
+            ("generate --books -1", ErrorKind::UnknownArgument),
+            ("generate --books 1000000000", ErrorKind::ValueValidation),
             ("test --threads 0", ErrorKind::ValueValidation),
             ("load --duration 1 --requests 1", ErrorKind::ArgumentConflict),
             ("load --duration 0", ErrorKind::ValueValidation),

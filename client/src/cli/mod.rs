@@ -2,12 +2,18 @@
 
 pub(crate) mod args;
 mod audit;
+mod backup;
 mod books;
+mod export;
+mod generate;
+mod import;
+mod progress;
+mod restore;
 mod screen;
+mod sink;
 mod status;
 mod tables;
 mod token;
-mod transfer;
 mod trial;
 
 use std::io;
@@ -51,6 +57,9 @@ pub(crate) enum CliError {
     /// The result can't be written.
     #[error("can't write the result")]
     Output(#[source] io::Error),
+    /// Another program that was called for it ended with this code, and has said why.
+    #[error("nothing was restored")]
+    Called(u8),
     /// It was carried out, and the outcome is bad.
     #[error("{0}")]
     Outcome(String),
@@ -65,6 +74,7 @@ impl CliError {
     /// 1 for what failed, 2 for wrong use.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
+            Self::Called(code) => *code,
             Self::Usage(_) | Self::Build(_) => 2,
             Self::Call(_)
             | Self::NoToken(_)
@@ -125,8 +135,11 @@ async fn dispatch(
         Command::AddStock { id, amount } => books::add_stock(client, screen, id, amount).await,
         Command::AddBook(args) => books::add_book(client, screen, *args).await,
         Command::RemoveBook { id } => books::remove_book(client, screen, id).await,
-        Command::Import { file } => transfer::import(client, screen, &file).await,
-        Command::Export { file } => transfer::export(client, screen, &file).await,
+        Command::Import(args) => import::import(client, screen, &args).await,
+        Command::Export { file } => export::export(client, screen, &file).await,
+        Command::Backup(args) => backup::backup(client, screen, &args).await,
+        Command::Restore { backup } => restore::restore(globals, &backup).await,
+        Command::Generate(args) => generate::generate(&args),
         Command::Status { watch: false } => status::show(client, screen).await,
         Command::Status { watch: true } => status::watch(client, screen).await,
         Command::Invalidate { id } => books::invalidate(client, screen, id).await,

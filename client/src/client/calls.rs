@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::api::{
@@ -29,6 +28,11 @@ impl IdempotencyKey {
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7().to_string())
+    }
+
+    /// A key that the caller has made, of visible ASCII characters.
+    pub(crate) fn of(text: String) -> Self {
+        Self(text)
     }
 
     /// The key as text.
@@ -233,16 +237,17 @@ impl Client {
         self.send(&Request { method: Method::DELETE, ..request }).await.map(drop)
     }
 
-    /// Loads the books of a file, which is sent while it is read; `sent` counts the bytes. Needs the token.
+    /// Loads books, whole records of a form, within a time of their own. Needs the token.
     pub async fn bulk(
         &self,
-        path: &Path,
+        books: Bytes,
         format: BulkFormat,
-        sent: Arc<AtomicU64>,
+        key: &IdempotencyKey,
+        patience: Duration,
     ) -> Result<BulkReport, ClientError> {
-        let key = IdempotencyKey::new();
-        let request = Request::post(vec!["books", "bulk"], Body::File { path, format, sent }, &key).admin();
-        self.send(&Request { patience: Patience::Long, ..request }).await?.read()
+        let body = Body::Books { books, format };
+        let request = Request::post(vec!["books", "bulk"], body, key).admin();
+        self.send(&Request { patience: Patience::Within(patience), ..request }).await?.read()
     }
 
     /// Drops a book from the cache of the front end that answers. Needs the token.
@@ -272,7 +277,7 @@ impl Client {
     }
 }
 
-fn body_of(value: &serde_json::Value) -> Body<'static> {
+fn body_of(value: &serde_json::Value) -> Body {
     Body::Json(Bytes::from(value.to_string()))
 }
 

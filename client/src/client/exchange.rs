@@ -1,17 +1,12 @@
 //! One attempt at one front end: a request made, an answer read and sorted.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::api::ProblemBody;
-use futures_util::TryStreamExt;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
-use tokio_util::io::ReaderStream;
 
 use super::{BulkFormat, IdempotencyKey, Inner};
 use crate::error::ClientError;
@@ -22,8 +17,6 @@ pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The part of a foreign error page that is worth showing.
 const FOREIGN_TEXT_MAX: usize = 200;
-/// What is read from a file at once: large enough for few calls, small beside any memory.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How long a call goes on trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +25,18 @@ pub(super) enum Patience {
     Normal,
     /// Until each front end was asked once.
     Round,
-    /// As long as a bulk load takes.
-    Long,
+    /// For so long, and each attempt as long as a large part of a file may take.
+    Within(Duration),
 }
 
 /// What is sent.
-pub(super) enum Body<'a> {
+pub(super) enum Body {
     /// Nothing.
     Empty,
     /// JSON, ready to go.
     Json(Bytes),
-    /// A file, read as it is sent, from its start at each attempt.
-    File { path: &'a Path, format: BulkFormat, sent: Arc<AtomicU64> },
+    /// Books, in one of the forms of a bulk load.
+    Books { books: Bytes, format: BulkFormat },
 }
 
 /// A call, as it is made at whichever front end.
@@ -51,7 +44,7 @@ pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) path: Vec<&'a str>,
     pub(super) query: Vec<(&'static str, String)>,
-    pub(super) body: Body<'a>,
+    pub(super) body: Body,
     pub(super) key: Option<&'a IdempotencyKey>,
     pub(super) admin: bool,
     pub(super) patience: Patience,
@@ -72,7 +65,7 @@ impl<'a> Request<'a> {
     }
 
     /// A write.
-    pub(super) fn post(path: Vec<&'a str>, body: Body<'a>, key: &'a IdempotencyKey) -> Self {
+    pub(super) fn post(path: Vec<&'a str>, body: Body, key: &'a IdempotencyKey) -> Self {
         Self { method: Method::POST, body, key: Some(key), ..Self::get(path) }
     }
 
@@ -121,14 +114,30 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// Makes a call once.
+/// Makes a call once, and reads its answer to the end.
 pub(super) async fn attempt(
     inner: &Inner,
     request: &Request<'_>,
     url: Url,
     limit: Duration,
 ) -> Result<Answer, Failure> {
-    let mut call = inner.http.request(request.method.clone(), url.clone()).timeout(limit);
+    let response = open(inner, request, url.clone(), Some(limit)).await?;
+    let status = response.status().as_u16();
+    let body = response.bytes().await.map_err(|source| unreachable(&url, source))?;
+    Ok(Answer { url, status, body })
+}
+
+/// Makes a call once, up to the head of a good answer.
+pub(super) async fn open(
+    inner: &Inner,
+    request: &Request<'_>,
+    url: Url,
+    limit: Option<Duration>,
+) -> Result<reqwest::Response, Failure> {
+    let mut call = inner.http.request(request.method.clone(), url.clone());
+    if let Some(limit) = limit {
+        call = call.timeout(limit);
+    }
     if let Some(key) = request.key {
         call = call.header(IDEMPOTENCY_KEY, key.as_str());
     }
@@ -138,35 +147,21 @@ pub(super) async fn attempt(
     call = match &request.body {
         Body::Empty => call,
         Body::Json(json) => call.header(CONTENT_TYPE, "application/json").body(json.clone()),
-        Body::File { path, format, sent } => {
-            call.header(CONTENT_TYPE, format.media_type()).body(stream(path, Arc::clone(sent)).await?)
-        }
+        Body::Books { books, format } => call.header(CONTENT_TYPE, format.media_type()).body(books.clone()),
     };
-    let unreachable = |source: reqwest::Error| ClientError::Unreachable {
-        urls: url.origin().ascii_serialization(),
-        source: source.without_url(),
-    };
-    let response = call.send().await.map_err(unreachable)?;
+    let response = call.send().await.map_err(|source| unreachable(&url, source))?;
     let status = response.status();
-    let headers = response.headers().clone();
-    let body = response.bytes().await.map_err(unreachable)?;
     if status.is_success() {
-        return Ok(Answer { url, status: status.as_u16(), body });
+        return Ok(response);
     }
+    let headers = response.headers().clone();
+    let body = response.bytes().await.map_err(|source| unreachable(&url, source))?;
     let advice = Advice { retry_after: retry_after(&headers), about_caller: status.as_u16() == 429 };
     Err(Failure { error: ClientError::Problem(Box::new(problem(status, &body))), advice })
 }
 
-/// The file as a body that is read while it is sent.
-async fn stream(path: &Path, sent: Arc<AtomicU64>) -> Result<reqwest::Body, ClientError> {
-    let file = tokio::fs::File::open(path)
-        .await
-        .map_err(|source| ClientError::Source { path: path.display().to_string(), source })?;
-    sent.store(0, Ordering::Relaxed);
-    let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES).inspect_ok(move |chunk| {
-        sent.fetch_add(u64::try_from(chunk.len()).unwrap_or_default(), Ordering::Relaxed);
-    });
-    Ok(reqwest::Body::wrap_stream(chunks))
+pub(super) fn unreachable(url: &Url, source: reqwest::Error) -> ClientError {
+    ClientError::Unreachable { urls: url.origin().ascii_serialization(), source: source.without_url() }
 }
 
 /// Only the form in seconds: the store sends no dates.

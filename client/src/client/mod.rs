@@ -3,6 +3,7 @@
 //!
 //! The typed calls are in `calls`, a single attempt in `exchange`.
 
+mod backup;
 mod calls;
 mod exchange;
 
@@ -20,6 +21,7 @@ use crate::error::{BuildError, ClientError};
 use crate::random::Random;
 use crate::retry::{Budget, Policy};
 
+pub use self::backup::Transfer;
 pub use self::calls::{BulkFormat, IdempotencyKey, Search, Stored};
 
 /// The front end of a store that was started with the shipped configuration.
@@ -31,8 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const ATTEMPT_MAX: Duration = Duration::from_secs(6);
 /// How long a connection may take to be made; on a network that works it is milliseconds.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// How long a bulk load may take: it sends files of any size.
-const BULK_MAX: Duration = Duration::from_secs(3600);
+/// How long one attempt at a part of a bulk load may take: it is thousands of books.
+const BULK_ATTEMPT_MAX: Duration = Duration::from_secs(60);
 
 /// The admin token. Its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a call may take, with all its retries. Bulk loads have their own, long limit.
+    /// How long a call may take, with all its retries. Bulk loads have their own limit.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -169,7 +171,7 @@ impl Client {
         let inner = &*self.0;
         let (limit, attempt_max) = match request.patience {
             Patience::Normal | Patience::Round => (inner.deadline, ATTEMPT_MAX),
-            Patience::Long => (BULK_MAX, BULK_MAX),
+            Patience::Within(patience) => (patience, BULK_ATTEMPT_MAX),
         };
         let deadline = Instant::now() + limit;
         inner.budget.lock().call();

@@ -1,15 +1,14 @@
 //! Typed calls, retries with one key, fail-over.
 
 use std::collections::HashSet;
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::Cursor;
 use std::time::{Duration, Instant};
 
+use bookends::import::{ImportError, Options, import};
 use bookends::{BulkFormat, Client, ClientError, Search, Token};
 use protocol::ids::BookId;
 
-use crate::stand_in::{Fault, StandIn, TOKEN, nobody};
+use crate::stand_in::{Fault, Seen, StandIn, TOKEN, nobody};
 
 fn id(number: u64) -> BookId {
     number.try_into().unwrap()
@@ -159,22 +158,47 @@ async fn only_admin_calls_carry_the_token() {
 }
 
 #[tokio::test]
-async fn a_bulk_load_is_sent_whole_at_each_attempt() {
+async fn a_part_of_a_file_is_sent_under_the_same_key_until_it_is_answered() {
     let store = StandIn::start().await;
-    store.then(Fault::Refuse(503, None));
-    let mut file = tempfile::NamedTempFile::with_suffix(".ndjson").unwrap();
-    for number in 100..3_000 {
-        writeln!(file, r#"{{"id":{number},"title":"t{number}","topic":"x","cost_cents":1,"quantity":1}}"#)
-            .unwrap();
-    }
-    writeln!(file, "no book").unwrap();
-    let sent = Arc::new(AtomicU64::new(0));
     let client = client(&[store.url()]);
-    let report = client.bulk(file.path(), BulkFormat::Ndjson, Arc::clone(&sent)).await.unwrap();
-    assert_eq!((report.loaded, report.rejected.len(), report.rejected[0].line), (2_900, 1, 2_901));
-    assert_eq!(sent.load(Ordering::Relaxed), file.path().metadata().unwrap().len());
+    let mut text = String::new();
+    for number in 1..=12_000 {
+        let id = if number == 11_000 { "\"no\"".to_owned() } else { number.to_string() };
+        text += &format!("{{\"id\":{id},\"title\":\"t\",\"topic\":\"x\",\"cost_cents\":1,\"quantity\":1}}\n");
+    }
+    store.then(Fault::Refuse(503, None));
+    let patience = Duration::from_secs(5);
+    let options = Options { format: BulkFormat::Ndjson, anew: false, patience };
+    let mut steps = Vec::new();
+    let report = import(&client, Cursor::new(text.clone()), options, |step| steps.push(step)).await.unwrap();
+    assert_eq!((report.loaded, report.rejections(), report.rejected[0].line), (11_999, 1, 11_000));
+    let size = text.len() as u64;
+    assert_eq!(steps.iter().map(|step| step.books).collect::<Vec<_>>(), [10_000, 11_999]);
+    assert_eq!(steps.last().unwrap().bytes, size);
+    let keys = |seen: Vec<Seen>| seen.into_iter().map(|seen| seen.key).collect::<Vec<_>>();
     let seen = store.seen();
-    assert_eq!((seen.len(), &seen[0].body, &seen[0].key), (2, &seen[1].body, &seen[1].key));
-    let missing = client.bulk("/no/such.csv".as_ref(), BulkFormat::Csv, sent).await;
-    assert!(matches!(missing, Err(ClientError::Source { .. })));
+    assert!(seen[0].body == seen[1].body && seen[1].body != seen[2].body);
+    let first = keys(seen);
+    assert_eq!((first.len(), first[0] == first[1], first[1] == first[2]), (3, true, false));
+    // Another run has the same keys, one that is made anew has others.
+    import(&client, Cursor::new(text.clone()), options, |_| ()).await.unwrap();
+    import(&client, Cursor::new(text), Options { anew: true, ..options }, |_| ()).await.unwrap();
+    let all = keys(store.seen());
+    assert_eq!(all[3..5], first[1..3]);
+    assert!(!all[5..].iter().any(|key| first.contains(key)), "{all:?}");
+}
+
+#[tokio::test]
+async fn an_import_that_gives_up_says_how_far_it_came() {
+    let store = StandIn::start().await;
+    let client = client(&[store.url()]);
+    let book = "{\"title\":\"t\",\"topic\":\"x\",\"cost_cents\":1,\"quantity\":1}\n";
+    let text = book.repeat(10_001);
+    let options = Options { format: BulkFormat::Ndjson, anew: false, patience: Duration::from_millis(300) };
+    let stopping = |_| {
+        store.always(Fault::Refuse(503, None));
+    };
+    let stopped = import(&client, Cursor::new(text), options, stopping).await;
+    let Err(ImportError::Call { line, loaded, source }) = stopped else { panic!("{stopped:?}") };
+    assert_eq!((line, loaded, source.problem().unwrap().0), (10_001, 10_000, 503));
 }

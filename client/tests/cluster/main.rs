@@ -9,8 +9,10 @@
 mod harness;
 
 mod audit;
+mod backups;
 mod bad_input;
 mod cache;
+mod catalogues;
 mod clocks;
 mod crowds;
 mod damage;

@@ -64,12 +64,24 @@ pub enum CatalogCall {
         /// The first one wanted is the one after this.
         after: Index,
     },
-    /// The whole store, for a replica that is too far behind, or a backup. Answered in many parts.
+    /// The whole store, for a replica that is too far behind. Answered in many parts.
     Snapshot {
         /// Ties the answers to it.
         call: CallId,
         /// Of which shard.
         shard: ShardId,
+    },
+    /// The whole store, for a backup: checked row by row before it is sent, in the parts of a snapshot
+    /// behind a [`CatalogReply::BackupBegin`].
+    Backup {
+        /// Ties the answers to it.
+        call: CallId,
+        /// Of which shard.
+        shard: ShardId,
+        /// Which store is expected.
+        store: StoreId,
+        /// The epoch of the caller's view.
+        epoch: Epoch,
     },
 }
 
@@ -111,6 +123,22 @@ pub enum CatalogReply {
         /// What the file holds, or why there is none.
         result: Result<SnapshotFacts, String>,
     },
+    /// What a backup holds, before its first part.
+    BackupBegin {
+        /// Of which call.
+        call: CallId,
+        /// What will come, or why nothing will.
+        result: Result<BackupFacts, String>,
+    },
+}
+
+/// What a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFacts {
+    /// Its place in the history, and its digest.
+    pub snapshot: SnapshotFacts,
+    /// BLAKE3 of the file.
+    pub blake3: [u8; 32],
 }
 
 /// What a snapshot holds, to check it by.

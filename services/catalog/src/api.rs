@@ -7,19 +7,23 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
-use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, Query, ReadReply, SnapshotFacts};
+use protocol::call::{
+    BackupFacts, CallId, CatalogCall, CatalogReply, LogPage, Query, ReadReply, SnapshotFacts,
+};
 use protocol::ids::{Epoch, Index, ShardId, StoreId};
 use protocol::replica::may_be_read;
+use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 
 use crate::shard::{Input, Shard};
-use crate::store::{LogSlice, Readers};
+use crate::store::{LogSlice, Readers, StoreError};
 
 /// The most entries and bytes of a page of the log: large enough that a replica that missed much gets
 /// on, small enough that a page is applied within the patience of everyone.
@@ -56,10 +60,15 @@ pub async fn serve_link(connected: Connected, shards: Shards, connections: Arc<A
     tracing::debug!(%peer, "link closed");
 }
 
-struct ReadCall {
-    call: CallId,
+/// By which view somebody reads.
+struct Reader {
     store: StoreId,
     epoch: Epoch,
+}
+
+struct ReadCall {
+    call: CallId,
+    reader: Reader,
     query: Query,
 }
 
@@ -77,7 +86,7 @@ fn dispatch(calls: Vec<CatalogCall>, shards: &Shards, replies: &Replies, jobs: &
                 replies.push();
             }
             CatalogCall::Read { call, shard, store, epoch, query } => {
-                let read = ReadCall { call, store, epoch, query };
+                let read = ReadCall { call, reader: Reader { store, epoch }, query };
                 match (shards.get(&shard), &read.query) {
                     (None, _) => {
                         reply(replies, call, ReadReply::NotHere);
@@ -100,6 +109,10 @@ fn dispatch(calls: Vec<CatalogCall>, shards: &Shards, replies: &Replies, jobs: &
                 let readers = shards.get(&shard).map(|shard| shard.readers.clone());
                 jobs.spawn(send_snapshot(readers, call, replies.clone()));
             }
+            CatalogCall::Backup { call, shard, store, epoch } => {
+                let read = Reader { store, epoch };
+                jobs.spawn(send_backup(shards.get(&shard).cloned(), call, read, replies.clone()));
+            }
         }
     }
     for (shard, reads) in lookups {
@@ -113,9 +126,9 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
     let (shard, replies) = (shard.clone(), replies.clone());
     jobs.spawn_blocking(move || {
         let (fit, unfit): (Vec<ReadCall>, Vec<ReadCall>) =
-            reads.into_iter().partition(|read| refusal(&shard, read).is_none());
+            reads.into_iter().partition(|read| refusal(&shard, &read.reader).is_none());
         for read in unfit {
-            if let Some(refusal) = refusal(&shard, &read) {
+            if let Some(refusal) = refusal(&shard, &read.reader) {
                 reply(&replies, read.call, refusal);
             }
         }
@@ -123,7 +136,7 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
         for (read, result) in fit.iter().zip(shard.readers.read_many(&queries)) {
             // The promise is looked at after the store was: a higher one that came in between means that
             // the answer may show what the reader's view no longer covers.
-            let answer = refusal(&shard, read).unwrap_or_else(|| match result {
+            let answer = refusal(&shard, &read.reader).unwrap_or_else(|| match result {
                 Ok(answer) => ReadReply::Answer(answer),
                 Err(problem) => {
                     tracing::error!(shard = %shard.id, problem = %with_causes(&problem), "a read failed");
@@ -139,11 +152,11 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
     });
 }
 
-fn refusal(shard: &Shard, read: &ReadCall) -> Option<ReadReply> {
-    if shard.store() != read.store {
+fn refusal(shard: &Shard, reader: &Reader) -> Option<ReadReply> {
+    if shard.store() != reader.store {
         return Some(ReadReply::NotHere);
     }
-    may_be_read(shard.promise(), read.epoch).err().map(|promise| ReadReply::Sealed { promise })
+    may_be_read(shard.promise(), reader.epoch).err().map(|promise| ReadReply::Sealed { promise })
 }
 
 fn reply(replies: &Replies, call: CallId, reply: ReadReply) {
@@ -171,13 +184,54 @@ async fn send_snapshot(readers: Option<Readers>, call: CallId, replies: Replies)
 }
 
 async fn copy_and_send(readers: Readers, call: CallId, replies: &Replies) -> Result<SnapshotFacts, String> {
-    let failed = |problem: &dyn std::error::Error| with_causes(problem);
+    let (copy, facts) = copy(readers, Readers::snapshot_to).await?;
+    send_file(&copy, call, replies).await?;
+    Ok(facts)
+}
+
+async fn send_backup(shard: Option<Shard>, call: CallId, reader: Reader, replies: Replies) {
+    let result = match shard {
+        Some(shard) => copy_for_backup(shard, reader).await,
+        None => Err("this node does not hold the shard".to_owned()),
+    };
+    let begin = result.as_ref().map(|(_, facts)| facts.clone()).map_err(String::clone);
+    drop(replies.send(&CatalogReply::BackupBegin { call, result: begin }));
+    let Ok((copy, facts)) = result.inspect_err(|problem| tracing::warn!(%problem, "no copy for a backup"))
+    else {
+        return;
+    };
+    let sent = send_file(&copy, call, &replies).await;
+    let result = sent.map(|()| facts.snapshot);
+    drop(replies.send(&CatalogReply::SnapshotEnd { call, result }));
+}
+
+/// A copy of what the reader may read: like every read, it looks at the promise before and after.
+async fn copy_for_backup(shard: Shard, reader: Reader) -> Result<(NamedTempFile, BackupFacts), String> {
+    let check = |shard: &Shard| match refusal(shard, &reader) {
+        Some(refused) => Err(format!("the caller's view is not in force here: {refused:?}")),
+        None => Ok(()),
+    };
+    check(&shard)?;
+    let copied = copy(shard.readers.clone(), Readers::backup_to).await?;
+    check(&shard)?;
+    Ok(copied)
+}
+
+async fn copy<F: Send + 'static>(
+    readers: Readers,
+    make: fn(&Readers, &Path) -> Result<F, StoreError>,
+) -> Result<(NamedTempFile, F), String> {
     let copied = tokio::task::spawn_blocking(move || {
-        let copy = readers.scratch_file().map_err(|problem| with_causes(&problem))?;
-        let facts = readers.snapshot_to(copy.path()).map_err(|problem| with_causes(&problem))?;
-        Ok::<_, String>((copy, facts))
+        let copy = readers.scratch_file()?;
+        let facts = make(&readers, copy.path())?;
+        Ok::<_, StoreError>((copy, facts))
     });
-    let (copy, facts) = copied.await.map_err(|problem| failed(&problem))??;
+    copied.await.map_err(|problem| with_causes(&problem))?.map_err(|problem| with_causes(&problem))
+}
+
+/// Sends a file part by part, as fast as it is taken.
+async fn send_file(copy: &NamedTempFile, call: CallId, replies: &Replies) -> Result<(), String> {
+    let failed = |problem: &dyn std::error::Error| with_causes(problem);
     let mut file = File::open(copy.path()).map_err(|problem| failed(&problem))?;
     loop {
         replies.room().await.map_err(|problem| failed(&problem))?;
@@ -191,7 +245,7 @@ async fn copy_and_send(readers: Readers, call: CallId, replies: &Replies) -> Res
             part.await.map_err(|problem| failed(&problem))?.map_err(|problem| failed(&problem))?;
         file = rest;
         if part.is_empty() {
-            return Ok(facts);
+            return Ok(());
         }
         let part = CatalogReply::SnapshotPart { call, bytes: Bytes::from(part) };
         replies.send(&part).map_err(|problem| failed(&problem))?;

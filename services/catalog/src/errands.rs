@@ -4,8 +4,7 @@
 //! One errand at a time, in order; a replica in resync waits for each before it asks for the next. The
 //! link to the peer is kept from one page to the next.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -18,13 +17,14 @@ use common::secret::Secret;
 use common::shutdown::Shutdown;
 use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, SnapshotFacts};
 use protocol::ids::{Epoch, Index, NodeId, ShardId};
+use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::shard::Input;
-use crate::store::Readers;
+use crate::store::{Readers, StoreError};
 
 /// How many errands may wait; a replica has one or two under way.
 const ERRANDS_MAX: usize = 16;
@@ -75,15 +75,18 @@ enum ErrandError {
     TooOld { last: Index, at_least: Index },
     #[error("the snapshot came with {found} bytes instead of {expected}")]
     Incomplete { found: u64, expected: u64 },
+    #[error("the snapshot can't be used")]
+    Unusable(#[source] StoreError),
     #[error("{}", path.display())]
     File { path: PathBuf, source: std::io::Error },
+    #[error("checking the snapshot failed")]
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 /// Carries out a shard's errands.
 #[derive(Debug)]
 pub struct Errands {
     shard: ShardId,
-    incoming: PathBuf,
     readers: Readers,
     requests: mpsc::Receiver<Errand>,
     inputs: SyncSender<Input>,
@@ -99,15 +102,9 @@ struct Peer {
 
 impl Errands {
     /// The errands of a shard, and where to ask for them.
-    pub fn new(
-        shard: ShardId,
-        directory: &Path,
-        readers: Readers,
-        inputs: SyncSender<Input>,
-    ) -> (Self, mpsc::Sender<Errand>) {
+    pub fn new(shard: ShardId, readers: Readers, inputs: SyncSender<Input>) -> (Self, mpsc::Sender<Errand>) {
         let (sender, requests) = mpsc::channel(ERRANDS_MAX);
-        let incoming = directory.join(format!("shard-{shard}.incoming"));
-        (Self { shard, incoming, readers, requests, inputs }, sender)
+        (Self { shard, readers, requests, inputs }, sender)
     }
 
     /// Carries out errands until shutdown.
@@ -146,9 +143,8 @@ impl Errands {
                 self.or_failed(page.map(|page| Input::Pulled { source, page }), peer)
             }
             Errand::Snapshot { source, at_least } => {
-                let facts = self.snapshot(config, secret, me, peer, &source, at_least).await;
-                let file = self.incoming.clone();
-                self.or_failed(facts.map(|facts| Input::Snapshot { file, facts }), peer)
+                let snapshot = self.snapshot(config, secret, me, peer, &source, at_least).await;
+                self.or_failed(snapshot, peer)
             }
             Errand::Recount { epoch } => self.recount(epoch).await,
         }
@@ -192,20 +188,32 @@ impl Errands {
         peer: &mut Option<Peer>,
         source: &NodeId,
         at_least: Index,
-    ) -> Result<SnapshotFacts, ErrandError> {
+    ) -> Result<Input, ErrandError> {
+        let (file, facts) = self.fetch_snapshot(config, secret, me, peer, source, at_least).await?;
+        // Row by row, which takes long: not on the thread of the shard.
+        let readers = self.readers.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let snapshot = readers.check_snapshot(&file, &facts)?;
+            Ok(Input::Snapshot { file, snapshot })
+        });
+        checked.await?.map_err(ErrandError::Unusable)
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        config: &Config,
+        secret: &Secret,
+        me: &NodeId,
+        peer: &mut Option<Peer>,
+        source: &NodeId,
+        at_least: Index,
+    ) -> Result<(TempPath, SnapshotFacts), ErrandError> {
         let peer = reach(config, secret, me, peer, source).await?;
-        let file_error = |source| ErrandError::File { path: self.incoming.clone(), source };
-        // A process that died while it installed an earlier one has left its journal, which would be taken for
-        // this one's.
-        for journal in ["-journal", "-wal", "-shm"] {
-            let mut path = self.incoming.clone().into_os_string();
-            path.push(journal);
-            match tokio::fs::remove_file(&path).await {
-                Err(problem) if problem.kind() != ErrorKind::NotFound => return Err(file_error(problem)),
-                _ => {}
-            }
-        }
-        let mut file = tokio::fs::File::create(&self.incoming).await.map_err(file_error)?;
+        // A name that no other has: what a process that died had begun beside its own, a journal too, is not
+        // taken for this one's, and goes at the next start.
+        let (file, path) = self.readers.scratch_file().map_err(ErrandError::Unusable)?.into_parts();
+        let file_error = |source| ErrandError::File { path: path.to_path_buf(), source };
+        let mut file = tokio::fs::File::from_std(file);
         let call = CallId(u64::MAX);
         peer.sender.send(&CatalogCall::Snapshot { call, shard: self.shard })?;
         let mut found = 0;
@@ -226,7 +234,7 @@ impl Errands {
                     if facts.last < at_least {
                         return Err(ErrandError::TooOld { last: facts.last, at_least });
                     }
-                    return Ok(facts);
+                    return Ok((path, facts));
                 }
                 _ => {}
             }

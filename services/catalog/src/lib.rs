@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod errands;
+pub mod restore;
 pub mod shard;
 pub mod store;
 pub mod upkeep;
@@ -156,7 +157,7 @@ impl Node {
             let (store, readers) = Store::open(&directory, shard, count, config.log.keep_entries)
                 .map_err(|source| NodeError::Store { shard, source })?;
             shard::log_what_is_held(shard, &store, &readers);
-            let (handle, thread, errands) = shard::start(shard, id.clone(), store, readers, &directory)
+            let (handle, thread, errands) = shard::start(shard, id.clone(), store, readers)
                 .map_err(|source| NodeError::Store { shard, source })?;
             shards.insert(shard, handle);
             threads.push(thread);

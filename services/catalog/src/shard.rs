@@ -4,7 +4,6 @@
 //! which it came: what the writer says, what errands bring, and the passing of time. Reads do not come
 //! here; they go to [`Readers`], with this thread's promise and store id at hand in [`Shard`].
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -14,14 +13,15 @@ use std::time::{Duration, Instant};
 use common::exit::with_causes;
 use common::link::LinkSender;
 use parking_lot::Mutex;
-use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat, SnapshotFacts};
+use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat};
 use protocol::ids::{Epoch, Index, NodeId, ShardId, StoreId};
 use protocol::message::{Reply, Said, Standing, ToReplica};
 use protocol::replica::{Done, Effect, Note, Replica, Step};
+use tempfile::TempPath;
 use tokio::sync::oneshot;
 
 use crate::errands::{Errand, Errands};
-use crate::store::{Readers, Store, StoreError};
+use crate::store::{CheckedSnapshot, Readers, Store, StoreError};
 
 /// How many inputs may wait for the thread. A writer has one batch on its way at a time, so few ever
 /// wait; beyond this they are dropped, as a network might, and asked for again.
@@ -46,12 +46,12 @@ pub enum Input {
         /// The page.
         page: LogPage,
     },
-    /// A snapshot of a peer, checked for its size.
+    /// A snapshot of a peer, checked.
     Snapshot {
-        /// Where it lies.
-        file: PathBuf,
-        /// What it should hold.
-        facts: SnapshotFacts,
+        /// Its file, which goes with this value.
+        file: TempPath,
+        /// What it holds.
+        snapshot: CheckedSnapshot,
     },
     /// The peer could not be reached, or sent something that can't be used.
     PullFailed,
@@ -158,7 +158,6 @@ pub fn start(
     me: NodeId,
     store: Store,
     readers: Readers,
-    directory: &Path,
 ) -> Result<(Shard, ShardThread, Errands), StoreError> {
     let standing = store.standing();
     let tail = store.tail(store.tail_begin())?;
@@ -169,7 +168,7 @@ pub fn start(
         standing: Mutex::new(standing),
     });
     let (inputs, receiver) = sync_channel(INPUTS_MAX);
-    let (errands, requests) = Errands::new(id, directory, readers.clone(), inputs.clone());
+    let (errands, requests) = Errands::new(id, readers.clone(), inputs.clone());
     let driver = Driver {
         id,
         replica,
@@ -258,7 +257,7 @@ impl Driver {
                 Vec::new()
             }
             Input::Pulled { source, page } => self.replica.handle_pulled(now, &source, page),
-            Input::Snapshot { file, facts } => self.install(&file, &facts),
+            Input::Snapshot { file, snapshot } => self.install(file, &snapshot),
             Input::PullFailed => self.replica.handle_pull_failed(now),
             Input::Recounted { epoch, sound } => {
                 self.damaged |= sound == Ok(false);
@@ -282,24 +281,20 @@ impl Driver {
         self.links.insert(place, from.clone());
     }
 
-    fn install(&mut self, file: &Path, facts: &SnapshotFacts) -> Vec<Effect> {
+    fn install(&mut self, file: TempPath, snapshot: &CheckedSnapshot) -> Vec<Effect> {
         let now = Instant::now();
         // It was long on its way: what it was fetched for may be over.
-        let wanted = self.replica.wants_snapshot(facts.last);
-        let installed = if wanted {
-            self.store.install_snapshot(file, facts, Index(0)).map(|()| true)
-        } else {
-            Ok(false)
-        };
-        if let Err(problem) = std::fs::remove_file(file) {
-            tracing::warn!(shard = %self.id, file = %file.display(), %problem, "a used snapshot stays behind");
-        }
-        if matches!(installed, Ok(false)) {
-            tracing::info!(shard = %self.id, last_index = %facts.last, "a snapshot came too late to be wanted");
+        if !self.replica.wants_snapshot(snapshot.last()) {
+            tracing::info!(shard = %self.id, last_index = %snapshot.last(), "a snapshot came too late to be wanted");
             return self.replica.handle_pull_failed(now);
         }
+        let installed = self.store.install_snapshot(snapshot, Index(0));
+        if let Err(problem) = file.close() {
+            tracing::warn!(shard = %self.id, %problem, "a used snapshot stays behind");
+        }
+        let now = Instant::now();
         let standing = self.store.standing();
-        match installed.and_then(|_| self.store.tail(self.store.tail_begin())) {
+        match installed.and_then(|()| self.store.tail(self.store.tail_begin())) {
             Ok(tail) => {
                 self.damaged = false;
                 tracing::info!(shard = %self.id, last_index = %standing.last, digest = %standing.digest, "a snapshot is installed");

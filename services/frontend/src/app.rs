@@ -14,7 +14,7 @@ use common::secret::Secret;
 use protocol::call::{Query, WriteFailure};
 use protocol::heartbeat::State;
 use protocol::ids::{BookId, NodeId};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::cache::Cache;
 use crate::catalogs::Catalogs;
@@ -40,6 +40,10 @@ pub struct Parts {
     pub id: NodeId,
     /// What administrators show.
     pub admin_token: Secret,
+    /// What links between processes show.
+    pub secret: Arc<Secret>,
+    /// Places for backups under way.
+    pub backups: Arc<Semaphore>,
     /// When the process started.
     pub started: std::time::Instant,
     /// Finished answers.

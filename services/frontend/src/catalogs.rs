@@ -217,7 +217,8 @@ impl CatalogLink {
             CatalogReply::Read { call, reply } => self.reads.resolve(call, reply),
             CatalogReply::Pulled { .. }
             | CatalogReply::SnapshotPart { .. }
-            | CatalogReply::SnapshotEnd { .. } => {
+            | CatalogReply::SnapshotEnd { .. }
+            | CatalogReply::BackupBegin { .. } => {
                 tracing::debug!(%node, "an answer to what was not asked");
             }
         }

@@ -19,6 +19,7 @@
 
 pub mod api;
 pub mod app;
+pub mod backup;
 pub mod cache;
 pub mod catalogs;
 pub mod feed;
@@ -52,11 +53,12 @@ use common::shutdown::{self, Shutdown};
 use common::{link, runfile};
 use protocol::ids::{Index, NodeId, ShardId};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, Parts};
+use crate::backup::BACKUPS_MAX;
 use crate::cache::Cache;
 use crate::catalogs::Catalogs;
 use crate::feed::Feeds;
@@ -207,6 +209,8 @@ impl Frontend {
             config,
             id,
             admin_token,
+            secret: secret.clone(),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             shards,
             writers,
             catalogs,

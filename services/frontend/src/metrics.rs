@@ -36,13 +36,15 @@ pub enum RouteClass {
     Admin,
     /// `/books/bulk`
     Bulk,
+    /// `/backup`
+    Backup,
     /// What operators ask.
     Operators,
     /// Any other path.
     Other,
 }
 
-const ROUTES: [RouteClass; 10] = [
+const ROUTES: [RouteClass; 11] = [
     RouteClass::Lookup,
     RouteClass::Quantity,
     RouteClass::List,
@@ -51,6 +53,7 @@ const ROUTES: [RouteClass; 10] = [
     RouteClass::Orders,
     RouteClass::Admin,
     RouteClass::Bulk,
+    RouteClass::Backup,
     RouteClass::Operators,
     RouteClass::Other,
 ];
@@ -68,6 +71,7 @@ impl RouteClass {
             "buy" => Self::Buy,
             "orders" => Self::Orders,
             "books" if path == "/books/bulk" => Self::Bulk,
+            "backup" => Self::Backup,
             "update_cost" | "update_quantity" | "books" | "invalidate" => Self::Admin,
             "livez" | "healthz" | "readyz" | "metrics" | "status" | "events" | "docs" | "openapi.json" => {
                 Self::Operators
@@ -92,6 +96,7 @@ impl RouteClass {
             Self::Orders => "orders",
             Self::Admin => "admin",
             Self::Bulk => "bulk",
+            Self::Backup => "backup",
             Self::Operators => "operators",
             Self::Other => "other",
         }
@@ -397,6 +402,7 @@ mod tests {
             ("/lookup/1", RouteClass::Lookup),
             ("/lookup", RouteClass::Lookup),
             ("/books/bulk", RouteClass::Bulk),
+            ("/backup/0", RouteClass::Backup),
             ("/books/7", RouteClass::Admin),
             ("/topics", RouteClass::Search),
             ("/openapi.json", RouteClass::Operators),

@@ -41,7 +41,7 @@ pub(crate) struct Cluster {
     // Unmounted before the folder that they are in is removed.
     disks: Vec<Disk>,
     dir: TempDir,
-    _room: SemaphorePermit<'static>,
+    _room: Option<SemaphorePermit<'static>>,
 }
 
 impl Cluster {
@@ -56,6 +56,15 @@ impl Cluster {
     /// A folder with a configuration and first books, and no process yet.
     pub(crate) async fn prepare(setup: Setup) -> Self {
         let room = ROOM.acquire().await.unwrap();
+        Self::prepare_in(Some(room), setup)
+    }
+
+    /// Another store, in the room of this one: not both of them run.
+    pub(crate) fn another(&self, setup: Setup) -> Self {
+        Self::prepare_in(None, setup)
+    }
+
+    fn prepare_in(room: Option<SemaphorePermit<'static>>, setup: Setup) -> Self {
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         fs::write(dir.path().join("config.toml"), setup.config()).unwrap();
         fs::write(dir.path().join("catalogue.csv"), &setup.catalogue).unwrap();

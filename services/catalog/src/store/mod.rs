@@ -45,7 +45,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::exit::with_causes;
-use protocol::call::SnapshotFacts;
 use protocol::command::Outcome;
 use protocol::entry::Entry;
 use protocol::ids::{Chain, Epoch, Index, ShardId, StoreId};
@@ -69,6 +68,7 @@ pub use folder::check_folder;
 pub use log::LogSlice;
 pub use read::Readers;
 pub use scrub::Recount;
+pub use snapshot::{Adoption, CheckedSnapshot, adopt};
 
 /// How many more old entries than it appends a batch may delete: a backlog goes over some batches
 /// instead of holding one up.
@@ -366,19 +366,13 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a snapshot in place of all that the store holds but its id, promise and view. It is checked
-    /// against its facts first, row by row; on any failure the store is as it was.
+    /// Puts a snapshot in place of all that the store holds but its id, promise and view. On any failure the
+    /// store is as it was.
     ///
     /// # Errors
-    /// If the snapshot is not what its facts say, is of another shard, would undo a commit, or if the
-    /// database can't be written.
-    pub fn install_snapshot(
-        &mut self,
-        file: &Path,
-        facts: &SnapshotFacts,
-        commit: Index,
-    ) -> Result<(), StoreError> {
-        snapshot::install(file, facts, &self.meta, commit, &mut self.conn)?;
+    /// If the snapshot would undo a commit, or if the database can't be written.
+    pub fn install_snapshot(&mut self, snapshot: &CheckedSnapshot, commit: Index) -> Result<(), StoreError> {
+        snapshot::install(snapshot, &self.meta, commit, &mut self.conn)?;
         // A new connection: what this one knows of the index of words is of the old tables.
         let conn = self.place.connect()?;
         let look = || -> Step<_> { Ok((Meta::load(&conn)?, log::first(&conn)?)) };

@@ -175,10 +175,10 @@ fn select(conn: &Connection, filter: &str, values: &[&dyn ToSql]) -> Step<Vec<Bo
 
 fn topics(conn: &Connection) -> Step<Content> {
     let mut statement = conn.prepare_cached(
-        "SELECT counted.topic_key, books.topic, counted.count
-         FROM (SELECT topic_key, count(*) AS count, min(id) AS first FROM books GROUP BY topic_key) AS counted
-              CROSS JOIN books ON books.id = counted.first
-         ORDER BY counted.topic_key",
+        "SELECT topic_key,
+                (SELECT topic FROM books WHERE books.topic_key = topics.topic_key ORDER BY id LIMIT 1),
+                books
+         FROM topics ORDER BY topic_key",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(TopicCount {

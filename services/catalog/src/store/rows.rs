@@ -3,7 +3,8 @@
 //! Every change of a row goes through [`Tables`], which takes the old row's hash from the digest and
 //! adds the new one's. A row is hashed as the postcard encoding of a tuple that begins with the number of
 //! its kind: field by field with lengths, so no two rows share an encoding. A book counts as two rows,
-//! one of its facts and one of its stock, so that a sale doesn't hash the book's description.
+//! one of its facts and one of its stock, so that a sale doesn't hash the book's description. What follows from
+//! the rows, the index of words and the count of topics, changes with them and is not in the digest.
 
 use protocol::catalogue::{Book, Facts, SoldItem, TopicKey};
 use protocol::command::{CommandKey, Fingerprint, Outcome};
@@ -31,6 +32,22 @@ pub(super) struct Stock {
 pub(super) struct BookRow {
     pub(super) book: Book,
     pub(super) epoch: Epoch,
+}
+
+/// What of a book is indexed beside its row.
+#[derive(PartialEq, Eq)]
+struct Indexed<'b> {
+    id: BookId,
+    title: &'b str,
+    author: Option<&'b str>,
+    topic: TopicKey,
+}
+
+impl<'b> Indexed<'b> {
+    fn of(row: &'b BookRow) -> Self {
+        let Facts { title, author, .. } = &row.book.facts;
+        Self { id: row.book.id, title, author: author.as_deref(), topic: row.topic_key() }
+    }
 }
 
 /// What a sale needs to know of a book.
@@ -231,6 +248,7 @@ impl Tables<'_> {
             topic_key.as_str(),
         ])?;
         one(changed, book.id)?;
+        self.index(old, Some(new))?;
         if let Some(old) = old {
             self.minus_book(old);
         }
@@ -245,8 +263,62 @@ impl Tables<'_> {
         let changed =
             self.conn.prepare_cached("DELETE FROM books WHERE id = ?1")?.execute([signed(id.get())?])?;
         one(changed, id)?;
+        self.index(Some(old), None)?;
         self.minus_book(old);
         Ok(())
+    }
+
+    /// Keeps the index of words and the count of topics level with a change of a book.
+    fn index(&mut self, old: Option<&BookRow>, new: Option<&BookRow>) -> Step<()> {
+        let [was, is] = [old, new].map(|row| row.map(Indexed::of));
+        if was == is {
+            return Ok(());
+        }
+        // FTS5 must be given what the index holds, for it has no copy of it.
+        if let Some(was) = &was {
+            let mut statement = self.conn.prepare_cached(
+                "INSERT INTO books_words (books_words, rowid, title, author, topic_key)
+                 VALUES ('delete', ?1, ?2, ?3, ?4)",
+            )?;
+            statement.execute(params![signed(was.id.get())?, was.title, was.author, was.topic.as_str()])?;
+        }
+        if let Some(is) = &is {
+            let mut statement = self.conn.prepare_cached(
+                "INSERT INTO books_words (rowid, title, author, topic_key) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            statement.execute(params![signed(is.id.get())?, is.title, is.author, is.topic.as_str()])?;
+        }
+        let [was, is] = [was, is].map(|indexed| indexed.map(|indexed| indexed.topic));
+        if was != is {
+            was.map_or(Ok(()), |topic| self.count_less(&topic))?;
+            is.map_or(Ok(()), |topic| self.count_more(&topic))?;
+        }
+        Ok(())
+    }
+
+    fn count_more(&self, topic: &TopicKey) -> Step<()> {
+        let mut statement = self.conn.prepare_cached(
+            "INSERT INTO topics (topic_key, books) VALUES (?1, 1)
+             ON CONFLICT (topic_key) DO UPDATE SET books = books + 1",
+        )?;
+        statement.execute([topic.as_str()])?;
+        Ok(())
+    }
+
+    fn count_less(&self, topic: &TopicKey) -> Step<()> {
+        let mut statement = self
+            .conn
+            .prepare_cached("UPDATE topics SET books = books - 1 WHERE topic_key = ?1 RETURNING books")?;
+        let left = statement.query_row([topic.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+        match left {
+            Some(1..) => Ok(()),
+            Some(_) => {
+                let mut statement = self.conn.prepare_cached("DELETE FROM topics WHERE topic_key = ?1")?;
+                statement.execute([topic.as_str()])?;
+                Ok(())
+            }
+            None => Err(Fault::corrupt(format!("topic {}", topic.as_str()), "its books are not counted")),
+        }
     }
 
     fn minus_book(&mut self, old: &BookRow) {

@@ -19,12 +19,11 @@ use super::meta::{Meta, Part};
 const APPLICATION_ID: i32 = 0x426b_456e;
 
 /// The steps from an empty file to today's; step `n` leads to version `n + 1`. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 /// The small columns of `books` stand before the long ones: what a buy needs is at the front of its row.
-/// `books_words` is kept by triggers on the columns that it indexes alone, so stock and price leave it be.
-/// It needs no column sizes, for nothing is ranked.
-const VERSION_1: &str = "
+/// `books_words` needs no column sizes, for nothing is ranked. Its triggers are gone since version 2.
+pub(super) const VERSION_1: &str = "
 CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     store BLOB,
@@ -103,6 +102,25 @@ CREATE TABLE log (
     chain BLOB NOT NULL,
     undo BLOB
 ) STRICT;
+";
+
+/// The triggers go, and `rows` keeps the index of words by statements of its own: a statement that fires a
+/// trigger has a savepoint, and FTS5 writes all it has gathered at each, so that every book of a batch became a
+/// segment that had to be merged. Segments are merged by eights instead of by fours: a bulk load rewrites the
+/// index less often, and a search looks into a few more of them. The books of each topic are counted as they
+/// change.
+const VERSION_2: &str = "
+DROP TRIGGER books_words_added;
+DROP TRIGGER books_words_removed;
+DROP TRIGGER books_words_changed;
+
+CREATE TABLE topics (
+    topic_key TEXT PRIMARY KEY,
+    books INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO topics SELECT topic_key, count(*) FROM books GROUP BY topic_key;
+
+INSERT INTO books_words (books_words, rank) VALUES ('automerge', 8);
 ";
 
 /// How long a connection waits for another one: in WAL mode only for moments of recovery and close.

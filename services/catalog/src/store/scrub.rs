@@ -17,13 +17,15 @@ pub struct Recount {
     pub kept: Digest,
     /// The digest of the rows as they are.
     pub counted: Digest,
+    /// Whether the topics are counted as the books have them.
+    pub topics_fit: bool,
 }
 
 impl Recount {
     /// Whether the rows are what the changes made of them.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.kept == self.counted
+        self.kept == self.counted && self.topics_fit
     }
 }
 
@@ -65,7 +67,15 @@ pub(super) fn recount(conn: &Connection) -> Step<Recount> {
         let key: Vec<u8> = row.get(0)?;
         counted = counted.plus_row(&OutcomeRow::read(row, 1)?.hashed(&key));
     }
-    Ok(Recount { index: standing.last, kept: standing.digest, counted })
+    let topics_fit = topics_fit(conn)?;
+    Ok(Recount { index: standing.last, kept: standing.digest, counted, topics_fit })
+}
+
+fn topics_fit(conn: &Connection) -> Step<bool> {
+    let differ = "SELECT EXISTS (SELECT * FROM (SELECT topic_key, count(*) FROM books GROUP BY topic_key
+                                 EXCEPT SELECT topic_key, books FROM topics))
+                      OR (SELECT count(*) FROM topics) <> (SELECT count(DISTINCT topic_key) FROM books)";
+    Ok(!conn.query_row(differ, [], |row| row.get::<_, bool>(0))?)
 }
 
 fn not_text(problem: rusqlite::types::FromSqlError) -> rusqlite::Error {

@@ -1,14 +1,18 @@
 //! Whole copies of a store: made while writes go on, checked row by row before they are taken.
 //!
+//! Checking reads every row and takes seconds for a million books, so it has no need of the store's thread; what
+//! that thread does is to put the checked copy in place.
+//!
 //! A copy is one SQLite file without what is the original's own: store id, promise, view and undo data.
 //! Who installs it keeps its own. It is put in place by SQLite's backup into the live database, which is
 //! one transaction: readers see the old state or the new one, and a crash leaves either.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use protocol::call::SnapshotFacts;
-use protocol::ids::{Chain, Epoch, Index, StoreId};
+use protocol::call::{BackupFacts, SnapshotFacts};
+use protocol::ids::{Chain, Epoch, Index, NodeId, ShardId, StoreId};
+use protocol::view::{Member, View};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tempfile::NamedTempFile;
@@ -17,6 +21,7 @@ use super::error::{Fault, Step, StoreError};
 use super::meta::{Meta, Part};
 use super::read::Readers;
 use super::schema::{self, Place};
+use super::scrub::Recount;
 use super::{log, scrub};
 
 /// What the name of a scratch file has behind the database's: leftovers are found and removed by it.
@@ -64,6 +69,22 @@ impl Readers {
     }
 }
 
+impl Readers {
+    /// Writes a copy as [`Self::snapshot_to`] does, then reads it again and checks every row of it: what a backup
+    /// takes away must be sound, for it is needed when nothing else is left.
+    ///
+    /// # Errors
+    /// If the database can't be read, the file can't be written, or the copy is not sound.
+    pub fn backup_to(&self, file: &Path) -> Result<BackupFacts, StoreError> {
+        let snapshot = self.snapshot_to(file)?;
+        check_file(file, &snapshot, self.part, |_| Ok(()))?;
+        let failed = |problem| StoreError::file(file, problem);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(file).map_err(failed)?).map_err(failed)?;
+        Ok(BackupFacts { snapshot, blake3: *hasher.finalize().as_bytes() })
+    }
+}
+
 /// Copies all pages in one step, which is one read transaction of the source.
 fn copy_pages(from: &Connection, to: &mut Connection) -> Step<()> {
     match Backup::new(from, to)?.step(-1)? {
@@ -87,38 +108,80 @@ fn strip(copy: &mut Connection) -> Step<Meta> {
     Ok(meta)
 }
 
-/// Checks a copy against its facts, makes it `own`'s, and puts it in place of what a connection shows.
-pub(super) fn install(
+/// A copy that is sound, holds what its facts say, and has the tables that this program makes.
+#[derive(Debug)]
+pub struct CheckedSnapshot {
+    file: PathBuf,
+    facts: SnapshotFacts,
+}
+
+impl CheckedSnapshot {
+    /// The last index in it.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        self.facts.last
+    }
+}
+
+impl Readers {
+    /// Checks a copy against its facts, row by row. Nobody else may write the file from here on.
+    ///
+    /// # Errors
+    /// If it is not what its facts say, is of another shard, or can't be read.
+    pub fn check_snapshot(&self, file: &Path, facts: &SnapshotFacts) -> Result<CheckedSnapshot, StoreError> {
+        let live = self.connection()?;
+        check_file(file, facts, self.part, |copy| {
+            if schema::tables(copy)? == schema::tables(&live)? {
+                Ok(())
+            } else {
+                Err(Fault::corrupt("schema", "its tables or triggers are others"))
+            }
+        })?;
+        Ok(CheckedSnapshot { file: file.to_owned(), facts: facts.clone() })
+    }
+}
+
+/// Checks a copy against its facts and brings its tables up to date.
+pub(super) fn check_file(
     file: &Path,
     facts: &SnapshotFacts,
-    own: &Meta,
-    commit: Index,
-    live: &mut Connection,
+    part: Part,
+    more: impl FnOnce(&Connection) -> Step<()>,
 ) -> Result<(), StoreError> {
     let refused = |problem: String| StoreError::BadSnapshot { path: file.to_owned(), problem };
     let size = fs::metadata(file).map_err(|problem| StoreError::file(file, problem))?.len();
     if size != facts.bytes {
         return Err(refused(format!("it has {size} bytes instead of {}", facts.bytes)));
     }
-    schema::inspect(file, own.part).map_err(|problem| match problem {
+    schema::inspect(file, part).map_err(|problem| match problem {
         StoreError::Corrupt { place, problem, .. } => refused(format!("{place}: {problem}")),
         other => other,
     })?;
-    let open = || -> Step<Connection> {
+    let look = || -> Step<()> {
         let mut copy = Connection::open(file)?;
         schema::migrate(&mut copy)?;
-        check(&copy, facts, own.part)?;
-        if schema::tables(&copy)? != schema::tables(live)? {
-            return Err(Fault::corrupt("schema", "its tables or triggers are others"));
-        }
-        Ok(copy)
+        check(&copy, facts, part)?;
+        more(&copy)
     };
-    let copy = open().map_err(|fault| refused(fault.to_string()))?;
+    look().map_err(|fault| refused(fault.to_string()))
+}
+
+/// Makes a checked copy `own`'s, and puts it in place of what a connection shows.
+pub(super) fn install(
+    snapshot: &CheckedSnapshot,
+    own: &Meta,
+    commit: Index,
+    live: &mut Connection,
+) -> Result<(), StoreError> {
+    let CheckedSnapshot { file, facts } = snapshot;
     if facts.last < own.standing.commit {
         let problem = format!("it ends at {} and would undo a commit", facts.last);
-        return Err(refused(problem));
+        return Err(StoreError::BadSnapshot { path: file.clone(), problem });
     }
     let mut take = || -> Step<()> {
+        let copy = Connection::open(file)?;
+        // Should it be lost, the original is where it came from.
+        copy.pragma_update(None, "synchronous", "off")?;
         let mut meta = Meta::load(&copy)?;
         let end = meta.end();
         meta.standing.commit = meta.standing.commit.max(own.standing.commit).max(commit).min(end.0);
@@ -146,9 +209,12 @@ fn check(copy: &Connection, facts: &SnapshotFacts, part: Part) -> Step<()> {
     if meta.part != part || found != ((facts.last, facts.chain), facts.digest) {
         return bad("it does not hold what it should".to_owned());
     }
-    let counted = scrub::recount(copy)?.counted;
+    let Recount { counted, topics_fit, .. } = scrub::recount(copy)?;
     if counted != facts.digest {
         return bad(format!("its rows have the digest {counted} instead of {}", facts.digest));
+    }
+    if !topics_fit {
+        return bad("its topics are not counted as its books have them".to_owned());
     }
     check_log(copy, &meta)
 }
@@ -179,6 +245,8 @@ fn check_log(copy: &Connection, meta: &Meta) -> Step<()> {
 
 /// Removes the copies that a crash left beside a database.
 pub(super) fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
+    // As programs before 0.2 named what they fetched.
+    schema::remove_if_there(&path.with_extension("incoming"))?;
     let directory = path.parent().unwrap_or(Path::new("."));
     let prefix = format!("{}{SCRATCH}", file_name(path));
     let failed = |problem| StoreError::file(directory, problem);
@@ -193,4 +261,44 @@ pub(super) fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What becomes of a copy that is to be a store of its own.
+#[derive(Debug)]
+pub struct Adoption {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Of how many.
+    pub shards: u32,
+    /// The node that it will be on.
+    pub node: NodeId,
+    /// Who is named as the writer, until one takes office.
+    pub writer: NodeId,
+}
+
+/// Checks a copy and makes it a store with an id of its own, the only member of a view above all epochs that
+/// its log has seen. The file is the caller's alone.
+///
+/// # Errors
+/// If it is not what its facts say, or can't be written.
+pub fn adopt(file: &Path, facts: &SnapshotFacts, adoption: Adoption) -> Result<View, StoreError> {
+    let Adoption { shard, shards, node, writer } = adoption;
+    check_file(file, facts, Part { shard, count: shards }, |_| Ok(()))?;
+    let make = || -> Step<View> {
+        let copy = Connection::open(file)?;
+        let mut meta = Meta::load(&copy)?;
+        let end = meta.end();
+        let epoch = Epoch(meta.last_epoch.0 + 1);
+        let store = StoreId(uuid::Uuid::new_v4().as_u128());
+        let view = View { shard, epoch, writer, members: vec![Member { node, store }], last_index: end.0 };
+        meta.standing.store = store;
+        meta.standing.promise = epoch;
+        // A backup ends where the shard was committed.
+        meta.standing.commit = end.0;
+        meta.standing.view = Some(view.clone());
+        meta.appended_epoch = meta.last_epoch;
+        meta.save(&copy, end)?;
+        Ok(view)
+    };
+    make().map_err(|fault| fault.at(file))
 }

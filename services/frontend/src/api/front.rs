@@ -113,8 +113,8 @@ impl Front {
     async fn route(&self, mut request: Request, asked: &Asked) -> axum::response::Response {
         request.extensions_mut().insert(asked.id.clone());
         let answer = self.router.clone().oneshot(request);
-        if asked.route == RouteClass::Bulk {
-            // It takes as long as its body does, and watches over that itself.
+        if matches!(asked.route, RouteClass::Bulk | RouteClass::Backup) {
+            // They take as long as their data does, and watch over that themselves.
             return infallible(answer.await);
         }
         match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {

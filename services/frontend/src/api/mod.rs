@@ -2,11 +2,13 @@
 //!
 //! - `url`, `json`, `fields`, `paging`, `extract`: from a request to checked arguments. Each call states
 //!   its keys once, for its GET and its POST form.
-//! - `books`, `search`, `orders`, `ledger`, `admin`, `bulk`: the calls. `operators`, `events`, `pages`: the rest.
+//! - `books`, `search`, `orders`, `ledger`, `admin`, `bulk`, `backup`: the calls. `operators`, `events`,
+//!   `pages`: the rest.
 //! - `problem`: every error. `cached`, `conditions`, `outcome`: the good answers.
 //! - `front`: what all requests go through, and the short way of a cached book past all of the above.
 
 pub(crate) mod admin;
+pub(crate) mod backup;
 pub(crate) mod books;
 pub mod bulk;
 pub(crate) mod cached;
@@ -48,6 +50,7 @@ fn routes() -> Vec<Route> {
         ledger::routes(),
         admin::routes(),
         bulk::routes(),
+        backup::routes(),
         operators::routes(),
         events::routes(),
         pages::routes(),

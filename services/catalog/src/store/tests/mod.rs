@@ -9,7 +9,9 @@ mod queries;
 mod snapshots;
 mod words;
 
-use protocol::call::{Answer, Content, PageQuery, Query};
+use std::path::Path;
+
+use protocol::call::{Answer, Content, PageQuery, Query, SnapshotFacts};
 use protocol::catalogue::{Book, Facts, NewBook, OrderLine};
 use protocol::command::{Action, Command, CommandKey, Outcome, Scope};
 use protocol::entry::{EncodedCommand, Entry};
@@ -20,7 +22,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
-use super::{Applied, Readers, Store};
+use super::{Applied, Readers, Store, StoreError};
 
 /// More than any test appends: nothing leaves the log.
 const KEEP_ALL: u64 = 1_000_000;
@@ -161,10 +163,22 @@ impl Fixture {
     }
 }
 
+/// Checks a snapshot and installs it.
+fn install(
+    store: &mut Store,
+    readers: &Readers,
+    file: &Path,
+    facts: &SnapshotFacts,
+    commit: Index,
+) -> Result<(), StoreError> {
+    store.install_snapshot(&readers.check_snapshot(file, facts)?, commit)
+}
+
 /// The rows of all tables but what is a store's own.
 fn dump(conn: &Connection) -> Vec<String> {
     let tables = [
         "SELECT * FROM books ORDER BY id",
+        "SELECT * FROM topics ORDER BY topic_key",
         "SELECT * FROM sales ORDER BY idx, line",
         "SELECT * FROM outcomes ORDER BY key",
         "SELECT idx, epoch, command, chain FROM log ORDER BY idx",

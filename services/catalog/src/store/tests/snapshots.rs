@@ -8,7 +8,7 @@ use protocol::call::SnapshotFacts;
 use protocol::command::Action;
 use protocol::ids::{Digest, Epoch, Index, ShardId, StoreId};
 
-use super::{Fixture, KEEP_ALL, Random, book_id, buy, new_book, put, view};
+use super::{Fixture, KEEP_ALL, Random, book_id, buy, install, new_book, put, view};
 use crate::store::{Store, StoreError};
 
 /// Ends the loop of another thread, also when the test fails before that.
@@ -43,7 +43,7 @@ fn a_snapshot_makes_another_store_equal_but_for_its_own() {
         let facts = source.readers.snapshot_to(copy.path()).unwrap();
         assert_eq!(facts.bytes, fs::metadata(copy.path()).unwrap().len());
         assert_eq!((facts.last, facts.chain), source.history.last());
-        target.store.install_snapshot(copy.path(), &facts, Index(50)).unwrap();
+        install(&mut target.store, &target.readers, copy.path(), &facts, Index(50)).unwrap();
 
         assert_eq!(target.dump(), source.dump());
         let now = target.store.standing();
@@ -71,7 +71,7 @@ fn an_installed_snapshot_is_there_after_a_restart() {
     let mut target = Fixture::new();
     let copy = source.readers.scratch_file().unwrap();
     let facts = source.readers.snapshot_to(copy.path()).unwrap();
-    target.store.install_snapshot(copy.path(), &facts, Index(0)).unwrap();
+    install(&mut target.store, &target.readers, copy.path(), &facts, Index(0)).unwrap();
     let (standing, dump) = (target.store.standing(), target.dump());
     assert_eq!(standing.commit, Index(40), "as the source knew it");
     let Fixture { store, readers, directory: Some(directory), .. } = target else { panic!("it has a file") };
@@ -111,7 +111,7 @@ fn a_copy_made_under_writes_is_one_state() {
     for (copy, facts) in copies.iter().step_by(copies.len().div_ceil(10)) {
         assert_eq!(facts.digest, digests[&facts.last]);
         let mut target = Fixture::in_memory();
-        target.store.install_snapshot(copy.path(), facts, Index(0)).unwrap();
+        install(&mut target.store, &target.readers, copy.path(), facts, Index(0)).unwrap();
         target.dump();
     }
 }
@@ -134,7 +134,7 @@ fn readers_go_on_through_an_install() {
             }
             states
         });
-        target.store.install_snapshot(copy.path(), &facts, Index(0)).unwrap();
+        install(&mut target.store, &target.readers, copy.path(), &facts, Index(0)).unwrap();
         drop(stopping);
         for state in reader.join().unwrap() {
             assert!(state.is_sound() && [Index(1), facts.last].contains(&state.index), "{state:?}");
@@ -156,7 +156,7 @@ fn a_snapshot_must_be_what_its_facts_say() {
     let mut target = Fixture::stocked();
     let before = target.dump();
     for facts in &wrong {
-        let problem = target.store.install_snapshot(copy.path(), facts, Index(0)).unwrap_err();
+        let problem = install(&mut target.store, &target.readers, copy.path(), facts, Index(0)).unwrap_err();
         assert!(matches!(problem, StoreError::BadSnapshot { .. }), "{problem:?}");
         assert_eq!(target.dump(), before);
     }
@@ -169,7 +169,7 @@ fn a_snapshot_never_undoes_a_commit() {
     let facts = source.readers.snapshot_to(copy.path()).unwrap();
     source.run(buy(&[(1, 1)]));
     source.store.set_commit(Index(2));
-    let problem = source.store.install_snapshot(copy.path(), &facts, Index(0)).unwrap_err();
+    let problem = install(&mut source.store, &source.readers, copy.path(), &facts, Index(0)).unwrap_err();
     assert!(matches!(problem, StoreError::BadSnapshot { .. }), "{problem:?}");
     assert_eq!(source.store.standing().last, Index(2));
 }
@@ -180,8 +180,8 @@ fn a_snapshot_of_another_shard_is_refused() {
     let copy = source.readers.scratch_file().unwrap();
     let facts = source.readers.snapshot_to(copy.path()).unwrap();
     for (shard, count) in [(1, 1), (0, 2)] {
-        let (mut store, _) = Store::in_memory(ShardId(shard), count, 9, StoreId(1)).unwrap();
-        let problem = store.install_snapshot(copy.path(), &facts, Index(0)).unwrap_err();
+        let (mut store, readers) = Store::in_memory(ShardId(shard), count, 9, StoreId(1)).unwrap();
+        let problem = install(&mut store, &readers, copy.path(), &facts, Index(0)).unwrap_err();
         assert!(matches!(problem, StoreError::OtherShard { .. }), "{problem:?}");
     }
 }
@@ -205,7 +205,7 @@ fn damage_is_refused_or_without_effect() {
         let damaged = source.readers.scratch_file().unwrap();
         fs::write(damaged.path(), bytes).unwrap();
         let mut target = Fixture::in_memory();
-        match target.store.install_snapshot(damaged.path(), &facts, Index(0)) {
+        match install(&mut target.store, &target.readers, damaged.path(), &facts, Index(0)) {
             Ok(()) => assert!(target.dump() == expected && place != needle, "a flip at {place} went through"),
             Err(_) => {
                 refused += 1;

@@ -1,10 +1,11 @@
 //! Many books at once: NDJSON or CSV, read and written while it comes in.
 //!
 //! What is valid is written in batches, each under a key of its own that follows from the caller's and its
-//! number: a load that is sent again after a failure goes over what is done without doing it twice. Lines
-//! that are no book are reported and don't keep the others from being loaded.
+//! number. While one is being written the next one is read, and it leaves when the one before is done: so the
+//! order of the lines is the order of the log, and
+//! a load that is sent again after a failure goes over what is done without doing it twice. Lines that are no
+//! book are reported and don't keep the others from being loaded.
 
-mod records;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -14,55 +15,34 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use common::api::{BulkReport, RejectedLine};
+use common::api::BulkReport;
+use common::records::Record;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use protocol::catalogue::NewBook;
 use protocol::command::{Action, Outcome, Refusal};
 use protocol::ids::ShardId;
-use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::records::Record;
 use self::rows::Rows;
 pub use self::rows::{Line, read_csv};
 use super::extract::{AdminWrite, media_type};
 use super::outcome::{NO_STORE, mismatch};
-use super::problem::{Problem, Unavailable};
+use super::problem::{Problem, Unavailable, WriteOutcome};
 use super::route::Route;
-use crate::app::App;
+use crate::app::{App, Failure};
 
-/// How many books are one write: enough that the disk's sync is shared, few enough that a buy that waits
-/// behind it does not notice.
-const BATCH_BOOKS: usize = 500;
+/// How many books are one write: enough that the disk's sync and the pages that each batch touches are shared,
+/// few enough that a buy that waits behind it waits for some hundredths of a second.
+const BATCH_BOOKS: usize = 1000;
 /// A batch of long descriptions is written earlier.
 const BATCH_BYTES: usize = 1 << 20;
-/// The most rejected lines that are listed; the others are counted.
-const REJECTED_MAX: usize = 1000;
 /// How long the next line may take to be complete: a load may last for hours, but it must go on.
 const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route::at("/books/bulk").post(load)]
-}
-
-/// What came of a load.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    #[serde(flatten)]
-    report: BulkReport,
-    /// How many more lines were rejected than are listed.
-    rejected_more: u64,
-}
-
-impl Report {
-    fn reject(&mut self, line: u64, reason: String) {
-        if self.report.rejected.len() < REJECTED_MAX {
-            self.report.rejected.push(RejectedLine { line, reason });
-        } else {
-            self.rejected_more += 1;
-        }
-    }
 }
 
 async fn load(
@@ -72,10 +52,17 @@ async fn load(
     body: Body,
 ) -> Result<Response, Problem> {
     let rows = form(&headers)?;
-    let mut load = Load { app, write, batches: Batches::default(), parts: 0, report: Report::default() };
+    let mut load = Load {
+        app,
+        write,
+        batches: Batches::default(),
+        parts: 0,
+        under_way: JoinSet::new(),
+        report: BulkReport::default(),
+    };
     load.take_all(rows, body).await.map_err(|problem| load.with_progress(problem))?;
     let mut report = load.report;
-    report.report.rejected.sort_by_key(|rejected| rejected.line);
+    report.rejected.sort_by_key(|rejected| rejected.line);
     Ok((NO_STORE, Json(report)).into_response())
 }
 
@@ -93,7 +80,9 @@ struct Load {
     write: AdminWrite,
     batches: Batches,
     parts: u32,
-    report: Report,
+    /// The batch that is being written, if one is.
+    under_way: JoinSet<(Vec<u64>, Result<Outcome, Failure>)>,
+    report: BulkReport,
 }
 
 impl Load {
@@ -116,7 +105,7 @@ impl Load {
         while let Some((_, batch)) = self.batches.0.pop_first() {
             self.send(batch).await?;
         }
-        Ok(())
+        self.settle().await
     }
 
     async fn take(&mut self, rows: &mut Rows, record: &Record) -> Result<(), Problem> {
@@ -134,13 +123,26 @@ impl Load {
         Ok(())
     }
 
+    /// Has a batch written, behind the one before it.
     async fn send(&mut self, batch: Batch) -> Result<(), Problem> {
-        let key = self.write.key.part(self.parts);
+        self.settle().await?;
+        let (app, trace, key) = (self.app.clone(), self.write.trace.clone(), self.write.key.part(self.parts));
         self.parts += 1;
         let Batch { books, lines, bytes: _ } = batch;
-        let (outcome, _) = self.app.write(self.write.trace.clone(), key, Action::Load { books }).await?;
-        match outcome {
-            Outcome::Loaded { books } => self.report.report.loaded += u64::from(books),
+        self.under_way.spawn(async move {
+            let written = app.write(trace, key, Action::Load { books }).await;
+            (lines, written.map(|(outcome, _)| outcome))
+        });
+        Ok(())
+    }
+
+    /// Waits for the batch that is being written, and notes what came of it.
+    async fn settle(&mut self) -> Result<(), Problem> {
+        let Some(ended) = self.under_way.join_next().await else { return Ok(()) };
+        let unknown = |_| Problem::write_failed("the write broke off", WriteOutcome::Unknown);
+        let (lines, outcome) = ended.map_err(unknown)?;
+        match outcome? {
+            Outcome::Loaded { books } => self.report.loaded += u64::from(books),
             Outcome::Refused(Refusal::KeyConflict) => return Err(Problem::IdempotencyConflict),
             Outcome::Refused(refusal) => {
                 let reason = Problem::from(refusal).body().detail;
@@ -159,7 +161,7 @@ impl Load {
     fn with_progress(&self, problem: Problem) -> Problem {
         match problem {
             Problem::Unavailable { detail, more } => {
-                let more = Unavailable { loaded: Some(self.report.report.loaded), ..more };
+                let more = Unavailable { loaded: Some(self.report.loaded), ..more };
                 Problem::Unavailable { detail, more }
             }
             other => other,
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_list_of_rejected_lines_is_bounded() {
-        let mut report = Report::default();
+        let mut report = BulkReport::default();
         for line in 1..=1500 {
             report.reject(line, "x".to_owned());
         }

@@ -1,9 +1,10 @@
 //! A book from a record: a JSON object, or a row under a CSV header.
 
 use common::api::FieldError;
+use common::records::{RECORD_BYTES_MAX, Record, Splitter};
+use csv_core::ReadRecordResult;
 use protocol::catalogue::NewBook;
 
-use super::records::{RECORD_BYTES_MAX, Record, Splitter};
 use crate::api::admin::Put;
 use crate::api::fields::{Call, Fields};
 use crate::api::json::Json;
@@ -19,7 +20,7 @@ pub(super) enum Rows {
     /// The first record will be the header.
     CsvHeader,
     /// Every record has these columns.
-    Csv(Vec<String>),
+    Csv(Vec<String>, Cells),
 }
 
 /// What a record holds: nothing if it was the header, else a book or why there is none.
@@ -30,7 +31,7 @@ impl Rows {
     pub(super) fn splitter(&self) -> Splitter {
         match self {
             Self::Json => Splitter::of_lines(),
-            Self::CsvHeader | Self::Csv(_) => Splitter::of_csv(),
+            Self::CsvHeader | Self::Csv(..) => Splitter::of_csv(),
         }
     }
 
@@ -40,16 +41,18 @@ impl Rows {
             let reason = format!("is longer than {RECORD_BYTES_MAX} bytes");
             return match self {
                 Self::CsvHeader => Err(FieldError::new("header", reason)),
-                Self::Json | Self::Csv(_) => Ok(Some(Err(reason))),
+                Self::Json | Self::Csv(..) => Ok(Some(Err(reason))),
             };
         };
         match self {
             Self::Json => Ok(Some(book_of_json(bytes))),
             Self::CsvHeader => {
-                *self = Self::Csv(columns(bytes)?);
+                let mut cells = Cells::new();
+                let columns = columns(&mut cells, bytes)?;
+                *self = Self::Csv(columns, cells);
                 Ok(None)
             }
-            Self::Csv(columns) => Ok(Some(book_of_csv(columns, bytes))),
+            Self::Csv(columns, cells) => Ok(Some(book_of_csv(columns, cells, bytes))),
         }
     }
 }
@@ -71,7 +74,7 @@ pub fn read_csv(file: &[u8]) -> Result<Vec<Line>, FieldError> {
         read.extend(rows.read(&record)?.map(|book| (record.line, book)));
     }
     match rows {
-        Rows::Csv(_) => Ok(read),
+        Rows::Csv(..) => Ok(read),
         Rows::CsvHeader | Rows::Json => Err(FieldError::new("header", "is missing")),
     }
 }
@@ -86,8 +89,8 @@ fn book_of_json(line: &[u8]) -> Result<NewBook, String> {
     fields.into_call().map(|Put(book)| book).map_err(|error| error.to_string())
 }
 
-fn book_of_csv(columns: &[String], row: &[u8]) -> Result<NewBook, String> {
-    let values = cells(row)?;
+fn book_of_csv(columns: &[String], cells: &mut Cells, row: &[u8]) -> Result<NewBook, String> {
+    let values = cells.read(row)?;
     if values.len() != columns.len() {
         return Err(format!("has {} fields, but the header has {}", values.len(), columns.len()));
     }
@@ -96,8 +99,8 @@ fn book_of_csv(columns: &[String], row: &[u8]) -> Result<NewBook, String> {
     book.map(|Put(book)| book).map_err(|error| error.to_string())
 }
 
-fn columns(header: &[u8]) -> Result<Vec<String>, FieldError> {
-    let names = cells(header).map_err(|problem| FieldError::new("header", problem))?;
+fn columns(cells: &mut Cells, header: &[u8]) -> Result<Vec<String>, FieldError> {
+    let names = cells.read(header).map_err(|problem| FieldError::new("header", problem))?;
     if let Some(unknown) = names.iter().find(|name| !Put::KEYS.contains(&name.as_str())) {
         let problem = format!("must hold only {}, found `{}`", Put::KEYS.join(", "), unknown.escape_debug());
         return Err(FieldError::new("header", problem));
@@ -116,19 +119,55 @@ fn columns(header: &[u8]) -> Result<Vec<String>, FieldError> {
     }
 }
 
-fn cells(record: &[u8]) -> Result<Vec<String>, String> {
-    let mut builder = csv::ReaderBuilder::new();
-    builder.has_headers(false).flexible(true).trim(csv::Trim::All).buffer_capacity(record.len() + 1);
-    let mut records = builder.from_reader(record).into_records();
-    let Some(first) = records.next() else { return Ok(Vec::new()) };
-    let first = first.map_err(|error| match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
-        _ => format!("can't be read: {error}"),
-    })?;
-    if records.next().is_some() {
-        return Err("holds a carriage return that is not quoted".to_owned());
+/// Takes CSV records apart. Made once for a file: making the automaton costs more than many a record.
+#[derive(Debug)]
+pub(super) struct Cells {
+    reader: Box<csv_core::Reader>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Cells {
+    pub(super) fn new() -> Self {
+        Self { reader: Box::new(csv_core::Reader::new()), bytes: Vec::new(), ends: Vec::new() }
     }
-    Ok(first.iter().map(str::to_owned).collect())
+
+    /// The fields of a record, without the spaces around them.
+    fn read(&mut self, record: &[u8]) -> Result<Vec<String>, String> {
+        self.reader.reset();
+        // A field takes no more room than it had, and there are fewer than bytes.
+        self.bytes.resize(record.len() + 1, 0);
+        self.ends.resize(record.len() + 1, 0);
+        let (mut input, mut written, mut fields) = (record, 0, 0);
+        loop {
+            let room = self.bytes.get_mut(written..).unwrap_or_default();
+            let places = self.ends.get_mut(fields..).unwrap_or_default();
+            let (result, read, more_bytes, more_fields) = self.reader.read_record(input, room, places);
+            input = input.get(read..).unwrap_or_default();
+            written += more_bytes;
+            fields += more_fields;
+            match result {
+                // Called again without input, it ends the record.
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::Record => break,
+                ReadRecordResult::End => return Ok(Vec::new()),
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    return Err("can't be read".to_owned());
+                }
+            }
+        }
+        if !input.trim_ascii().is_empty() {
+            return Err("holds a carriage return that is not quoted".to_owned());
+        }
+        let mut begin = 0;
+        let mut field = |end: &usize| {
+            let field = self.bytes.get(std::mem::replace(&mut begin, *end)..*end).unwrap_or_default();
+            std::str::from_utf8(field).map(|text| text.trim().to_owned())
+        };
+        let found =
+            self.ends.get(..fields).unwrap_or_default().iter().map(&mut field).collect::<Result<_, _>>();
+        found.map_err(|_| "is not UTF-8".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +240,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_refused() {
-        assert_eq!(cells(b"a,\xff"), Err("is not UTF-8".to_owned()));
+        assert_eq!(Cells::new().read(b"a,\xff"), Err("is not UTF-8".to_owned()));
         assert!(book_of_json(b"{\"title\":\"\xff\"}").unwrap_err().contains("UTF-8"));
     }
 }

@@ -10,6 +10,7 @@ use protocol::catalogue::{Book, Facts};
 use protocol::ids::{BookId, Index};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::super::serve;
@@ -100,6 +101,7 @@ fn app(limits: &str) -> (App, String, tempfile::TempDir) {
     let path = folder.path().join("config.toml");
     std::fs::write(&path, format!("[timeouts]\nread_ms = 50\nwrite_ms = 50\n[limits]\n{limits}\n")).unwrap();
     let config = Arc::new(Config::load(&path).unwrap());
+    let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir).unwrap());
     let admin_token = secret::admin_token(&config.cluster.data_dir).unwrap();
     let token = admin_token.expose().to_owned();
     let (writers, _) = Writers::new(config.shard_ids());
@@ -121,6 +123,8 @@ fn app(limits: &str) -> (App, String, tempfile::TempDir) {
         id: config.frontends[0].id.clone(),
         config,
         admin_token,
+        secret,
+        backups: Arc::new(Semaphore::new(1)),
         shards,
         writers,
         catalogs,

@@ -6,22 +6,23 @@
 use bytes::{Bytes, BytesMut};
 
 /// The longest record. A book with all its fields at their limits fits, escapes included.
-pub(super) const RECORD_BYTES_MAX: usize = 64 * 1024;
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// What stands at the beginning of some files that were written elsewhere.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A record with the number of the line that it begins on, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) line: u64,
+pub struct Record {
+    /// The line.
+    pub line: u64,
     /// Nothing if it is longer than [`RECORD_BYTES_MAX`].
-    pub(super) bytes: Option<Bytes>,
+    pub bytes: Option<Bytes>,
 }
 
 /// Where a record's bytes come to.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub struct Splitter {
     quotes: Quotes,
     held: BytesMut,
     skipping: bool,
@@ -57,12 +58,12 @@ impl Quotes {
 
 impl Splitter {
     /// For records that are lines.
-    pub(super) fn of_lines() -> Self {
+    pub fn of_lines() -> Self {
         Self::new(Quotes::None)
     }
 
     /// For records of CSV.
-    pub(super) fn of_csv() -> Self {
+    pub fn of_csv() -> Self {
         Self::new(Quotes::FieldStart)
     }
 
@@ -71,7 +72,7 @@ impl Splitter {
     }
 
     /// Takes the next bytes and gives the records that end in them. Empty lines are none.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Record> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Record> {
         let mut records = Vec::new();
         let mut rest = bytes;
         while let Some((piece, after, ends)) = self.next_piece(rest) {
@@ -85,7 +86,7 @@ impl Splitter {
     }
 
     /// The record that the last bytes left without an end.
-    pub(super) fn finish(mut self) -> Option<Record> {
+    pub fn finish(mut self) -> Option<Record> {
         self.take()
     }
 
