@@ -177,8 +177,9 @@ fn check_bytes(path: &Path, info: &SnapshotInfo) -> Result<(), RestoreError> {
 fn check_fresh(config: &Config) -> Result<(), RestoreError> {
     let catalogs = config.catalogs.iter().map(|node| (&node.id, "shard-", ".db"));
     let frontends = config.frontends.iter().map(|node| (&node.id, "view-", ".json"));
+    let notes = config.frontends.iter().map(|node| (&node.id, "commit-", ""));
     let orders = config.orders.iter().map(|node| (&node.id, "orders", ".db"));
-    for (node, begin, end) in catalogs.chain(frontends).chain(orders) {
+    for (node, begin, end) in catalogs.chain(frontends).chain(notes).chain(orders) {
         let folder = config.node_dir(node);
         let files = match fs::read_dir(&folder) {
             Ok(files) => files,
