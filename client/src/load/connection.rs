@@ -257,7 +257,9 @@ impl Driver {
             let since = ticket.due.unwrap_or_else(Instant::now);
             let failure = match timeout(ANSWER_MAX, exchange(&mut sender, request)).await {
                 Ok(Ok(status)) => {
-                    self.recorder.lock().answer(kind, status, since.elapsed());
+                    let now = Instant::now();
+                    let at = now.duration_since(self.shared.start());
+                    self.recorder.lock().answer(kind, status, now.duration_since(since), at);
                     self.shared.progress.answered.fetch_add(1, Ordering::Relaxed);
                     (is_fresh, self.failures) = (false, 0);
                     continue;

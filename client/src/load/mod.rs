@@ -11,6 +11,7 @@
 mod connection;
 mod plan;
 mod report;
+mod timeline;
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::plan::{Kind, Plan};
+use super::timeline::{Timeline, whole_ms};
 
 /// The longest latency that is told from longer ones: well above the limit of an answer, for an open
 /// loop counts the wait for its turn as well.
@@ -40,6 +41,8 @@ impl Failure {
 pub(super) struct Recorder {
     /// By [`Kind`], made when first needed: each is some hundred kilobytes.
     latencies: BTreeMap<Kind, Histogram<u64>>,
+    /// When good answers came, by the same.
+    successes: BTreeMap<Kind, Timeline>,
     statuses: BTreeMap<u16, u64>,
     failures: BTreeMap<Failure, u64>,
     reconnects: u64,
@@ -49,13 +52,18 @@ impl Recorder {
     pub(super) fn new() -> Self {
         Self {
             latencies: BTreeMap::new(),
+            successes: BTreeMap::new(),
             statuses: BTreeMap::new(),
             failures: BTreeMap::new(),
             reconnects: 0,
         }
     }
 
-    pub(super) fn answer(&mut self, kind: Kind, status: u16, latency: Duration) {
+    /// An answer that came `at` after the load's start.
+    pub(super) fn answer(&mut self, kind: Kind, status: u16, latency: Duration, at: Duration) {
+        if is_good(status) {
+            self.successes.entry(kind).or_default().mark(at);
+        }
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latencies.entry(kind).or_insert_with(histogram).saturating_record(micros);
         *self.statuses.entry(status).or_default() += 1;
@@ -74,6 +82,9 @@ impl Recorder {
             // Equal bounds, so every value fits.
             *self.latencies.entry(*kind).or_insert_with(histogram) += latencies;
         }
+        for (kind, successes) in &other.successes {
+            self.successes.entry(*kind).or_default().add(successes);
+        }
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
@@ -82,6 +93,11 @@ impl Recorder {
         }
         self.reconnects += other.reconnects;
     }
+}
+
+/// Whether an answer is one in good order; a sold-out buy is.
+const fn is_good(status: u16) -> bool {
+    matches!(status, 200..=299 | 409)
 }
 
 fn histogram() -> Histogram<u64> {
@@ -126,6 +142,8 @@ pub struct CallReport {
     pub answered: u64,
     /// How fast.
     pub latency: Latency,
+    /// The longest time without a good answer, from the load's start to its end, to a millisecond.
+    pub longest_gap_ms: u64,
 }
 
 /// What a load gave.
@@ -178,7 +196,7 @@ impl Report {
         let failed: u64 = sum.failures.values().sum();
         let mut errors: BTreeMap<String, u64> =
             sum.failures.iter().map(|(failure, count)| (failure.name().to_owned(), *count)).collect();
-        let bad = sum.statuses.iter().filter(|(status, _)| !matches!(status, 200..=299 | 409));
+        let bad = sum.statuses.iter().filter(|(status, _)| !is_good(**status));
         errors.extend(bad.map(|(status, count)| (format!("status {status}"), *count)));
         let seconds = elapsed.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate, which nobody reads to 16 digits")]
@@ -197,7 +215,14 @@ impl Report {
                 .latencies
                 .iter()
                 .map(|(kind, latencies)| {
-                    (*kind, CallReport { answered: latencies.len(), latency: latencies.into() })
+                    let longest_gap_ms = sum
+                        .successes
+                        .get(kind)
+                        .map_or(whole_ms(elapsed), |times| times.longest_gap_ms(elapsed));
+                    (
+                        *kind,
+                        CallReport { answered: latencies.len(), latency: latencies.into(), longest_gap_ms },
+                    )
                 })
                 .collect(),
             connections: plan.connections.get(),
@@ -241,10 +266,16 @@ mod tests {
         let mut recorders = vec![Recorder::new(), Recorder::new()];
         for number in 1..=1000_u64 {
             let place = usize::from(number.is_multiple_of(2));
-            recorders[place].answer(Kind::Lookup, 200, Duration::from_micros(number));
+            recorders[place].answer(
+                Kind::Lookup,
+                200,
+                Duration::from_micros(number),
+                Duration::from_millis(number),
+            );
         }
-        recorders[0].answer(Kind::Buy, 409, Duration::from_hours(1));
-        recorders[1].answer(Kind::Buy, 503, Duration::ZERO);
+        recorders[0].answer(Kind::Buy, 409, Duration::from_hours(1), Duration::from_millis(400));
+        recorders[1].answer(Kind::Buy, 503, Duration::ZERO, Duration::from_millis(1200));
+        recorders[1].answer(Kind::List, 500, Duration::ZERO, Duration::from_millis(1));
         recorders[1].failure(Failure::Connect);
         let report = Report::new(&plan(), recorders, Duration::from_secs(2), 7);
         let lookups = &report.calls[&Kind::Lookup];
@@ -253,10 +284,13 @@ mod tests {
             (lookups.latency.p90_us, lookups.latency.p99_us, lookups.latency.p99_9_us),
             (900, 990, 999)
         );
-        assert_eq!((report.requests, report.answered, report.out_of_stock), (1003, 1002, 1));
+        assert_eq!((report.requests, report.answered, report.out_of_stock), (1004, 1003, 1));
+        // Lookups ended after 1000 of 2000 ms; buys had one good answer, after 400; lists had none.
+        let gaps = report.calls.values().map(|call| call.longest_gap_ms).collect::<Vec<_>>();
+        assert_eq!(gaps, [1000, 2000, 1600], "lookup, list, buy");
         let errors: Vec<_> = report.errors.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
-        assert_eq!(errors, [("connect", 1), ("status 503", 1)]);
-        assert_eq!((report.failed(), report.per_second), (9, 501.0));
+        assert_eq!(errors, [("connect", 1), ("status 500", 1), ("status 503", 1)]);
+        assert_eq!((report.failed(), report.per_second), (10, 501.5));
         assert!(report.latency.max_us >= LATENCY_US_MAX);
     }
 }

@@ -64,6 +64,8 @@ async fn a_stall_is_charged_for_all_who_waited() {
     assert_eq!(report.answered, 100);
     assert!(report.latency.p90_us > 200_000, "{:?}", report.latency);
     assert!(report.latency.p50_us < 400_000, "{:?}", report.latency);
+    let shortest = report.calls.values().map(|call| call.longest_gap_ms).min();
+    assert!(shortest >= Some(390), "no call was answered in the stall: {shortest:?}");
 }
 
 #[tokio::test]
