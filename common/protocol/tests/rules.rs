@@ -275,6 +275,20 @@ fn the_keys_leave_the_caches_before_the_commit_index_moves() {
     assert_eq!(office.writer.commit_index(), Index(1));
 }
 
+/// A new writer's cache starts empty, and what it commits by taking over is in no cache. Safeguard:
+/// `Writer::take_office` begins a fresh cache once more. Without it a read of a member that was behind would be
+/// held back, then released and cached by the commit that levels the logs, and nothing would drop it.
+#[test]
+fn what_was_read_before_the_logs_were_level_is_not_cached() {
+    let mut office = Office::sealing();
+    assert_eq!(office.seal(A, 2), []);
+    let effects = office.seal(B, 2);
+    let begins_afresh = |effect: &Effect<u64>| matches!(effect, Effect::Read { view: Some(_), fresh: true });
+    let afresh = effects.iter().position(begins_afresh);
+    let commits = effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
+    assert_eq!((afresh, commits), (Some(0), Some(1)), "{effects:?}");
+}
+
 /// A replica never undoes anything while it is in the view. Safeguard: `Replica::handle_recover` looks for
 /// itself in the view. Without it a member could undo what was acknowledged because it has it.
 #[test]

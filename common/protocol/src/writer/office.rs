@@ -358,6 +358,9 @@ impl<T> Writer<T> {
         self.window = Window::at(index, chain);
         let (shard, epoch) = (self.shard, self.epoch());
         let mut effects = vec![
+            // Once more: what was read before the logs were level may lack what is committed here, and no
+            // keys are known that would drop it from a cache.
+            Effect::Read { view: self.view.clone(), fresh: true },
             Effect::Commit(Committed { after, index, chain, sales: None }),
             Effect::Happening(Happening::TookOffice { shard, epoch, commit: index }),
         ];
