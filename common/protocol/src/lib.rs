@@ -8,6 +8,7 @@
 //!   chains its entries, who is a member.
 //! - [`message`]: what a writer and its replicas say to each other. [`call`]: what travels on each connection.
 //! - [`writer`]: the one front end that gives a shard's writes their order.
+//! - [`release`]: whether the answer to a read may be shown.
 //! - [`replica`] and [`resync`]: one copy of a shard, taking appends, and coming back after an absence.
 //! - [`heartbeat`]: who is up, suspect or down. [`balance`]: which replica gets the next read.
 //! - [`fill`]: which cache fills may be stored, and which misses may share one request.
@@ -23,6 +24,7 @@ pub mod fill;
 pub mod heartbeat;
 pub mod ids;
 pub mod message;
+pub mod release;
 pub mod replica;
 pub mod resync;
 pub mod view;

@@ -69,7 +69,7 @@ impl<In: DeserializeOwned> LinkReceiver<In> {
     /// If the link is closed or what comes is no message.
     pub async fn recv(&mut self) -> Result<In, RecvError> {
         loop {
-            if let Some(message) = self.next_buffered()? {
+            if let Some(message) = next_frame(&mut self.buffer)? {
                 return Ok(message);
             }
             self.buffer.reserve(READ_BYTES);
@@ -89,27 +89,28 @@ impl<In: DeserializeOwned> LinkReceiver<In> {
     /// If the link is closed or what comes is no message.
     pub async fn recv_many(&mut self) -> Result<Vec<In>, RecvError> {
         let mut messages = vec![self.recv().await?];
-        while let Some(message) = self.next_buffered()? {
+        while let Some(message) = next_frame(&mut self.buffer)? {
             messages.push(message);
         }
         Ok(messages)
     }
+}
 
-    fn next_buffered(&mut self) -> Result<Option<In>, RecvError> {
-        let Some(header) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
-        let length = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
-        if length > FRAME_BYTES_MAX {
-            return Err(RecvError::TooLong(length));
-        }
-        if self.buffer.len() < LENGTH_BYTES + length {
-            return Ok(None);
-        }
-        self.buffer.advance(LENGTH_BYTES);
-        let frame = self.buffer.split_to(length);
-        match postcard::take_from_bytes(&frame) {
-            Ok((message, [])) => Ok(Some(message)),
-            Ok(_) => Err(RecvError::Malformed(postcard::Error::DeserializeBadEncoding)),
-            Err(problem) => Err(RecvError::Malformed(problem)),
-        }
+/// The next message of a buffer, if all of it is there.
+pub(super) fn next_frame<In: DeserializeOwned>(buffer: &mut BytesMut) -> Result<Option<In>, RecvError> {
+    let Some(header) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let length = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
+    if length > FRAME_BYTES_MAX {
+        return Err(RecvError::TooLong(length));
+    }
+    if buffer.len() < LENGTH_BYTES + length {
+        return Ok(None);
+    }
+    buffer.advance(LENGTH_BYTES);
+    let frame = buffer.split_to(length);
+    match postcard::take_from_bytes(&frame) {
+        Ok((message, [])) => Ok(Some(message)),
+        Ok(_) => Err(RecvError::Malformed(postcard::Error::DeserializeBadEncoding)),
+        Err(problem) => Err(RecvError::Malformed(problem)),
     }
 }

@@ -23,7 +23,7 @@ mod serve;
 
 pub use frame::{FRAME_BYTES_MAX, LinkReceiver, Opened, RecvError, open};
 pub use handshake::{ConnectError, Connected, HANDSHAKE_TIMEOUT, accept, connect};
-pub use outbox::{Closed, Flush, LinkSender, OUTBOX_BYTES_MAX};
+pub use outbox::{Closed, Flush, LinkSender, OUTBOX_BYTES_MAX, Unsent, detached};
 pub use pending::{Pending, Waiting};
 pub use serve::serve;
 

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-use crate::link::frame::{FRAME_BYTES_MAX, LENGTH_BYTES};
+use crate::link::frame::{FRAME_BYTES_MAX, LENGTH_BYTES, RecvError, next_frame};
 
 /// The most that may wait in an outbox. A peer that lets so much gather does not read: the link is cut,
 /// for waiting would make this process as slow as that one.
@@ -54,16 +55,38 @@ struct Pen {
 
 /// The two ends of an outbox: who sends, and the task that writes.
 pub(super) fn outbox<Out>(stream: OwnedWriteHalf) -> (LinkSender<Out>, Flush) {
-    let outbox = Arc::new(Outbox {
-        buffer: Mutex::default(),
-        pen: Mutex::new(Some(Pen { stream, page: BytesMut::new(), written: 0 })),
-        filled: Notify::new(),
-        emptied: Notify::new(),
-        cut: Notify::new(),
-        closed: AtomicBool::new(false),
-        ended: AtomicBool::new(false),
-    });
+    let outbox = Arc::new(Outbox::new(Some(Pen { stream, page: BytesMut::new(), written: 0 })));
     (LinkSender { outbox: outbox.clone(), message: PhantomData }, Flush { outbox })
+}
+
+/// A sending end without a connection, and what is put into its outbox: for simulations, which carry the
+/// messages themselves.
+#[must_use]
+pub fn detached<Out>() -> (LinkSender<Out>, Unsent<Out>) {
+    let outbox = Arc::new(Outbox::new(None));
+    (LinkSender { outbox: outbox.clone(), message: PhantomData }, Unsent { outbox, message: PhantomData })
+}
+
+/// The outbox of a sending end without a connection.
+#[derive(Debug)]
+pub struct Unsent<Out> {
+    outbox: Arc<Outbox>,
+    message: PhantomData<fn() -> Out>,
+}
+
+impl<Out: DeserializeOwned> Unsent<Out> {
+    /// Takes all messages that were put into the outbox, in their order.
+    ///
+    /// # Errors
+    /// If what is there is no message.
+    pub fn take(&self) -> Result<Vec<Out>, RecvError> {
+        let mut buffer = std::mem::take(&mut *self.outbox.buffer.lock());
+        let mut messages = Vec::new();
+        while let Some(message) = next_frame(&mut buffer)? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
 }
 
 impl Pen {
@@ -94,6 +117,18 @@ impl Pen {
 }
 
 impl Outbox {
+    fn new(pen: Option<Pen>) -> Self {
+        Self {
+            buffer: Mutex::default(),
+            pen: Mutex::new(pen),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            cut: Notify::new(),
+            closed: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        }
+    }
+
     fn take_pen(&self) -> Option<Pen> {
         self.pen.lock().take()
     }

@@ -85,17 +85,17 @@ pub struct Filled {
 
 /// What a miss is to do.
 #[derive(Debug)]
-pub enum Miss<'a> {
+pub enum Miss {
     /// Make the request, and bring its answer to [`Flight::fill`].
-    Lead(Flight<'a>),
+    Lead(Flight),
     /// Wait for another's. An error means that it came to nothing: look again.
     Join(oneshot::Receiver<Filled>),
 }
 
 /// The duty to end a flight; dropped without an answer, it is abandoned.
 #[derive(Debug)]
-pub struct Flight<'a> {
-    cache: &'a Cache,
+pub struct Flight {
+    cache: Arc<Cache>,
     query: Query,
     token: Option<Token>,
 }
@@ -149,7 +149,7 @@ impl Cache {
     }
 
     /// A miss begins. `None` for what is never cached.
-    pub fn miss(&self, query: &Query) -> Option<Miss<'_>> {
+    pub fn miss(self: &Arc<Self>, query: &Query) -> Option<Miss> {
         if !self.enabled {
             return None;
         }
@@ -158,7 +158,7 @@ impl Cache {
         let mut fills = self.fills.lock();
         Some(match fills.table.begin(&key, query.clone()) {
             Begin::Lead(token) => {
-                Miss::Lead(Flight { cache: self, query: query.clone(), token: Some(token) })
+                Miss::Lead(Flight { cache: self.clone(), query: query.clone(), token: Some(token) })
             }
             Begin::Join(flight) => {
                 let (sender, receiver) = oneshot::channel();
@@ -249,7 +249,7 @@ impl Cache {
     }
 }
 
-impl Flight<'_> {
+impl Flight {
     /// Ends the flight with its answer: stored if it may be, and given to all who joined.
     pub fn fill(mut self, answer: Cached) -> Filled {
         let Some(token) = self.token.take() else { return Filled { answer, stored: false } };
@@ -269,7 +269,7 @@ impl Flight<'_> {
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
         if let Some(token) = self.token.take() {
             let mut fills = self.cache.fills.lock();
@@ -300,8 +300,8 @@ mod tests {
 
     use super::*;
 
-    fn cache() -> Cache {
-        Cache::new(config::Cache { capacity_bytes: 1 << 20, enabled: true })
+    fn cache() -> Arc<Cache> {
+        Arc::new(Cache::new(config::Cache { capacity_bytes: 1 << 20, enabled: true }))
     }
 
     fn id(id: u64) -> BookId {
@@ -312,7 +312,7 @@ mod tests {
         Cached::Book(Arc::new(BookAnswer::new(None, &NodeId::from("catalog-1"))))
     }
 
-    fn lead<'a>(cache: &'a Cache, query: &Query) -> Flight<'a> {
+    fn lead(cache: &Arc<Cache>, query: &Query) -> Flight {
         match cache.miss(query) {
             Some(Miss::Lead(flight)) => flight,
             other => panic!("expected to lead, found {other:?}"),
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_in_bytes() {
-        let cache = Cache::new(config::Cache { capacity_bytes: 10_000, enabled: true });
+        let cache = Arc::new(Cache::new(config::Cache { capacity_bytes: 10_000, enabled: true }));
         for book in 1..1000 {
             let _stored = lead(&cache, &Query::Book(id(book))).fill(absence()).stored;
         }

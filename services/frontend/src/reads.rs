@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use protocol::call::{Answer, Content, LedgerPage, PageQuery, Query, ReadReply, TopicCount};
 use protocol::catalogue::Book;
 use protocol::ids::{BookId, Epoch, Index, NodeId, ShardId};
+use protocol::release::{Release, release};
 use protocol::view::View;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
@@ -308,17 +309,16 @@ impl App {
 
     /// R1: held back until its version is committed, and dropped if the view has changed by then.
     async fn release(&self, state: &ShardState, view: &Arc<View>, answer: Answer, node: NodeId) -> Attempt {
-        if answer.version.index > state.commit_index() {
-            tokio::select! {
-                () = state.committed(answer.version.index) => {}
-                () = state.view_above(view.epoch) => return Attempt::ViewChanged,
+        loop {
+            let now = state.view().map(|now| now.epoch);
+            match release(answer.version, view.epoch, now, state.commit_index()) {
+                Release::Show => return Attempt::Answered(answer, node),
+                Release::AskAgain => return Attempt::ViewChanged,
+                Release::Hold => tokio::select! {
+                    () = state.committed(answer.version.index) => {}
+                    () = state.view_above(view.epoch) => {}
+                },
             }
-        }
-        let unchanged = state.view().is_some_and(|now| now.epoch == view.epoch);
-        if unchanged && answer.version.epoch <= view.epoch {
-            Attempt::Answered(answer, node)
-        } else {
-            Attempt::ViewChanged
         }
     }
 }

@@ -114,6 +114,12 @@ impl Projection {
         Ok((Self { book, readers, places, published, link: None }, progress))
     }
 
+    /// Ends, and gives the book back.
+    #[must_use]
+    pub fn into_book(self) -> Opened {
+        Opened { book: self.book, readers: self.readers }
+    }
+
     /// Takes inputs until all senders are gone, and everything that has come by then.
     ///
     /// # Errors

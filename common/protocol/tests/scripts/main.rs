@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is a test")]
 
-#[path = "../sim/disk.rs"]
-#[allow(dead_code, reason = "the simulation uses all of it")]
 mod disk;
 mod logs;
 mod replica;

@@ -27,6 +27,7 @@ mod error;
 mod folder;
 mod ledger;
 mod log;
+mod memory;
 mod meta;
 mod read;
 mod rows;
@@ -42,12 +43,11 @@ mod tests;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::exit::with_causes;
 use protocol::command::Outcome;
 use protocol::entry::Entry;
-use protocol::ids::{Chain, Epoch, Index, ShardId, StoreId};
+use protocol::ids::{Chain, Epoch, Index, ShardId};
 use protocol::message::Standing;
 use protocol::replica::{Change, TAIL_ENTRIES};
 use protocol::view::View;
@@ -66,6 +66,7 @@ pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use folder::check_folder;
 pub use log::LogSlice;
+pub use memory::{Image, MemoryStore};
 pub use read::Readers;
 pub use scrub::Recount;
 pub use snapshot::{Adoption, CheckedSnapshot, adopt};
@@ -145,29 +146,6 @@ impl Store {
         let meta = Meta::load(conn)?;
         let first = log::first(conn)?.unwrap_or(meta.standing.last.next());
         Ok((meta, first))
-    }
-
-    /// A store in memory, for simulations: the same tables and rules, nothing durable.
-    ///
-    /// # Errors
-    /// If SQLite has no memory.
-    pub fn in_memory(
-        shard: ShardId,
-        shard_count: u32,
-        keep_entries: u64,
-        id: StoreId,
-    ) -> Result<(Self, Readers), StoreError> {
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let place = Place::Memory(format!("file:/bookends-{number}?vfs=memdb"));
-        let mut conn = place.connect()?;
-        let part = Part { shard, count: shard_count };
-        let fill = |conn: &mut Connection| -> Step<_> {
-            schema::fill(conn, part, id)?;
-            Self::look(conn)
-        };
-        let (meta, first) = fill(&mut conn).map_err(|fault| fault.at(place.path()))?;
-        Ok(Self::over(conn, place, meta, first, keep_entries, None))
     }
 
     fn over(

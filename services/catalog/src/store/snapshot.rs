@@ -63,7 +63,11 @@ impl Readers {
             strip(&mut copy)
         };
         let meta = copy().map_err(|fault| fault.at(file))?;
-        let bytes = File::open(file).and_then(|copy| copy.sync_all().and_then(|()| copy.metadata()));
+        let synced = |copy: File| match self.place {
+            Place::File(_) => copy.sync_all().and_then(|()| copy.metadata()),
+            Place::Memory(_) => copy.metadata(),
+        };
+        let bytes = File::open(file).and_then(synced);
         let (last, chain) = meta.end();
         Ok(SnapshotFacts { bytes: bytes.map_err(failed)?.len(), last, chain, digest: meta.standing.digest })
     }
@@ -86,7 +90,7 @@ impl Readers {
 }
 
 /// Copies all pages in one step, which is one read transaction of the source.
-fn copy_pages(from: &Connection, to: &mut Connection) -> Step<()> {
+pub(super) fn copy_pages(from: &Connection, to: &mut Connection) -> Step<()> {
     match Backup::new(from, to)?.step(-1)? {
         StepResult::Done => Ok(()),
         other => Err(Fault::corrupt("backup", format!("it ended early: {other:?}"))),

@@ -28,18 +28,19 @@ type Pool = r2d2::Pool<SqliteConnectionManager>;
 #[derive(Clone, Debug)]
 pub struct Readers {
     path: Arc<Path>,
+    flags: OpenFlags,
     pool: Arc<RwLock<Pool>>,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path) -> Result<Self, BookError> {
-        let pool = make_pool(path)?;
-        Ok(Self { path: path.into(), pool: Arc::new(RwLock::new(pool)) })
+    pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Self, BookError> {
+        let pool = make_pool(path, flags)?;
+        Ok(Self { path: path.into(), flags, pool: Arc::new(RwLock::new(pool)) })
     }
 
     /// Turns to the file that has the name now.
     pub(super) fn reopen(&self) -> Result<(), BookError> {
-        let pool = make_pool(&self.path)?;
+        let pool = make_pool(&self.path, self.flags)?;
         *self.pool.write() = pool;
         Ok(())
     }
@@ -90,8 +91,7 @@ impl Readers {
     }
 }
 
-fn make_pool(path: &Path) -> Result<Pool, BookError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+fn make_pool(path: &Path, flags: OpenFlags) -> Result<Pool, BookError> {
     let manager = SqliteConnectionManager::file(path).with_flags(flags).with_init(|conn| {
         conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         conn.busy_timeout(BUSY_WAIT)

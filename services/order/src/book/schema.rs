@@ -75,6 +75,25 @@ pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Statements kept prepared per connection: more than there are in this program.
 pub(super) const STATEMENTS_KEPT: usize = 32;
 
+/// The flags of a connection that may not write.
+pub(super) const READ_FLAGS: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_ONLY.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+/// The flags of all connections to a book in memory, which is found by its URI.
+pub(super) const MEMORY_FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_CREATE)
+    .union(OpenFlags::SQLITE_OPEN_URI)
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// Makes a book in memory.
+pub(super) fn open_in_memory(uri: &Path) -> Result<Connection, BookError> {
+    let open = || {
+        let mut conn = Connection::open_with_flags(uri, MEMORY_FLAGS)?;
+        prepare(&mut conn)?;
+        Ok(conn)
+    };
+    open().map_err(|problem| BookError::sqlite(uri, problem))
+}
+
 /// Opens the file for writing; makes it if there is none.
 pub(super) fn open(path: &Path) -> Result<Connection, BookError> {
     if path.try_exists().map_err(|problem| BookError::file(path, problem))? {
@@ -117,9 +136,8 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
 
 /// Refuses a file that this program may not write, without changing it.
 fn inspect(path: &Path) -> Result<(), BookError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let look = || -> rusqlite::Result<(i64, i64, i64)> {
-        let conn = Connection::open_with_flags(path, flags)?;
+        let conn = Connection::open_with_flags(path, READ_FLAGS)?;
         conn.busy_timeout(BUSY_WAIT)?;
         let tables = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok((number(&conn, "application_id")?, number(&conn, "user_version")?, tables))

@@ -7,7 +7,7 @@ use protocol::ids::{BOOK_ID_MAX, BookId, Epoch, Index, ShardId, StoreId};
 use protocol::message::CacheKey;
 
 use super::{Fixture, History, KEEP_ALL, book_id, buy, new_book, put};
-use crate::store::Store;
+use crate::store::MemoryStore;
 
 fn topic(topic: &str) -> CacheKey {
     CacheKey::Topic(TopicKey::of(topic))
@@ -125,7 +125,8 @@ fn books_are_added_replaced_and_removed() {
 fn a_book_without_an_id_gets_the_next_of_its_shard() {
     for count in [1, 2, 5] {
         let shard = ShardId(count - 1);
-        let (mut store, readers) = Store::in_memory(shard, count, KEEP_ALL, StoreId(1)).unwrap();
+        let MemoryStore { mut store, readers } =
+            MemoryStore::new(shard, count, KEEP_ALL, StoreId(1)).unwrap();
         let mut history = History::default();
         let books = (0..10).map(|_| new_book(None, "t", "x")).collect();
         let entry = history.add_fresh(Action::Load { books });

@@ -22,7 +22,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
-use super::{Applied, Readers, Store, StoreError};
+use super::{Applied, MemoryStore, Readers, Store, StoreError};
 
 /// More than any test appends: nothing leaves the log.
 const KEEP_ALL: u64 = 1_000_000;
@@ -76,7 +76,7 @@ impl Fixture {
     }
 
     fn in_memory() -> Self {
-        let (store, readers) = Store::in_memory(ShardId(0), 1, KEEP_ALL, StoreId(7)).unwrap();
+        let MemoryStore { store, readers } = MemoryStore::new(ShardId(0), 1, KEEP_ALL, StoreId(7)).unwrap();
         Self { store, readers, history: History::default(), directory: None }
     }
 

@@ -9,6 +9,7 @@ use protocol::command::Action;
 use protocol::ids::{Digest, Epoch, Index, ShardId, StoreId};
 
 use super::{Fixture, KEEP_ALL, Random, book_id, buy, install, new_book, put, view};
+use crate::store::MemoryStore;
 use crate::store::{Store, StoreError};
 
 /// Ends the loop of another thread, also when the test fails before that.
@@ -180,7 +181,8 @@ fn a_snapshot_of_another_shard_is_refused() {
     let copy = source.readers.scratch_file().unwrap();
     let facts = source.readers.snapshot_to(copy.path()).unwrap();
     for (shard, count) in [(1, 1), (0, 2)] {
-        let (mut store, readers) = Store::in_memory(ShardId(shard), count, 9, StoreId(1)).unwrap();
+        let MemoryStore { mut store, readers } =
+            MemoryStore::new(ShardId(shard), count, 9, StoreId(1)).unwrap();
         let problem = install(&mut store, &readers, copy.path(), &facts, Index(0)).unwrap_err();
         assert!(matches!(problem, StoreError::OtherShard { .. }), "{problem:?}");
     }

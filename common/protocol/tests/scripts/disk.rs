@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use protocol::call::LogPage;
 use protocol::catalogue::{Book, Facts};
 use protocol::command::{Action, Command, CommandKey, Fingerprint, Outcome, Refusal};
 use protocol::entry::Entry;
@@ -139,28 +138,11 @@ impl Disk {
         Done::Appended { outcomes, touched, digest: self.tables.digest }
     }
 
-    /// A page of the log, as another replica pulls it.
-    pub(crate) fn page(&self, after: Index, limit: usize) -> LogPage {
-        if after < self.tables.base.0 {
-            return LogPage::Gone;
-        }
-        let entries =
-            self.tables.entries().filter(|entry| entry.index > after).take(limit).cloned().collect();
-        LogPage::Entries { entries, last: self.tables.last().0 }
-    }
-
     /// Replaces tables and log by a snapshot; what the replica is and has promised stays.
     pub(crate) fn install(&mut self, tables: Tables, commit: Index) {
         self.tables = tables;
         self.commit = self.commit.max(commit);
         assert!(self.commit <= self.tables.last().0, "a snapshot that undoes a commit was installed");
-    }
-
-    /// Changes a row behind the digest's back.
-    pub(crate) fn corrupt(&mut self) {
-        for book in self.tables.books.values_mut() {
-            book.facts.title.push('?');
-        }
     }
 }
 
@@ -171,28 +153,6 @@ impl Tables {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.log.iter().map(|applied| &applied.entry)
-    }
-
-    /// The chain at an index, if the log reaches back to it.
-    pub(crate) fn chain_at(&self, index: Index) -> Option<Chain> {
-        if index == self.base.0 {
-            return Some(self.base.1);
-        }
-        let offset = index.0.checked_sub(self.base.0.next().0)?;
-        Some(self.log.get(usize::try_from(offset).ok()?)?.entry.chain)
-    }
-
-    /// The entry at an index, if the log reaches back to it.
-    pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
-        let offset = index.0.checked_sub(self.base.0.next().0)?;
-        Some(&self.log.get(usize::try_from(offset).ok()?)?.entry)
-    }
-
-    /// Whether the rows give the digest that is kept.
-    pub(crate) fn is_sound(&self) -> bool {
-        let books = self.books.values().map(row);
-        let outcomes = self.outcomes.iter().map(row);
-        books.chain(outcomes).fold(Digest::default(), |sum, row| sum.plus_row(&row)) == self.digest
     }
 
     fn apply(&mut self, entry: &Entry) -> (Outcome, Option<CacheKey>) {

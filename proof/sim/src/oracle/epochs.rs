@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::ids::Epoch;
 use protocol::message::ToReplica;
 
-use crate::cluster::FrontId;
+use crate::world::FrontId;
 
 #[derive(Debug, Default)]
 pub(crate) struct Epochs {

@@ -1,0 +1,151 @@
+//! What must hold at all times, whatever happens: a file for each promise.
+
+mod durability;
+mod epochs;
+mod logs;
+mod model;
+mod orders;
+mod reads;
+mod views;
+
+use std::collections::BTreeSet;
+
+use catalog::store::Readers;
+use frontend::cache::Cached;
+use protocol::call::{Feed, Query};
+use protocol::catalogue::Order;
+use protocol::command::{Action, CommandKey, Outcome};
+use protocol::entry::EncodedCommand;
+use protocol::ids::{Index, OrderId};
+use protocol::message::ToReplica;
+use protocol::view::View;
+use protocol::writer::Committed;
+
+use crate::nodes::Node;
+use crate::world::FrontId;
+
+pub(crate) use reads::Floor;
+
+/// Sees everything, and panics when something is not as it must be.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    history: durability::History,
+    model: model::Model,
+    epochs: epochs::Epochs,
+    reads: reads::Reads,
+    orders: orders::Orders,
+    /// Keys of writes whose callers know that they may have been done.
+    possible: BTreeSet<CommandKey>,
+    /// Keys of writes that were not done, and were not asked for again.
+    given_up: BTreeSet<CommandKey>,
+    /// Whether nothing goes wrong in this run.
+    pub(crate) is_quiet: bool,
+    /// A disk, the view or what is committed has changed since it was last looked at.
+    changed: bool,
+}
+
+impl Oracle {
+    pub(crate) fn changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// After each event.
+    pub(crate) fn look_at(&mut self, nodes: &[Node], stored: Option<&View>) {
+        if std::mem::take(&mut self.changed) {
+            self.history.is_on_every_member(nodes, stored);
+            self.history.has_all_that_is_known_committed(nodes);
+            logs::are_prefixes(nodes, stored);
+        }
+    }
+
+    pub(crate) fn committed(
+        &mut self,
+        front: FrontId,
+        committed: &Committed,
+        nodes: &[Node],
+        stored: Option<&View>,
+    ) {
+        self.changed = true;
+        for entry in self.history.extend(front, committed, nodes, stored) {
+            let command = entry.command.decode().expect("the clients send commands");
+            let key = command.key.clone();
+            assert!(!self.given_up.contains(&key), "{key:?} is committed, its caller told: not done");
+            self.model.apply(entry.index, command);
+        }
+    }
+
+    pub(crate) fn sent(&self, front: FrontId, message: &ToReplica) {
+        self.epochs.sent(front, message);
+    }
+
+    pub(crate) fn view_stored(&mut self, front: FrontId, old: Option<&View>, new: &View) {
+        self.changed = true;
+        views::may_follow(old, new, self.is_quiet);
+        if let Some(old) = old
+            && old.members != new.members
+        {
+            self.epochs.is_of(old.epoch, front);
+        }
+        self.epochs.begins(new.epoch, front);
+    }
+
+    /// A command reaches a writer.
+    pub(crate) fn submitted(&mut self, command: &EncodedCommand) {
+        let key = command.decode().expect("the clients send commands").key;
+        assert!(!self.given_up.contains(&key), "a client gives up and asks again");
+    }
+
+    /// A caller is told what became of its write: what the model says, and nothing that is not committed.
+    pub(crate) fn acknowledged(&mut self, key: &CommandKey, action: &Action, outcome: &Outcome) {
+        self.possible.insert(key.clone());
+        let index = self.model.check_outcome(key, action, outcome);
+        self.reads.told(index);
+        if let Outcome::Sold(order) = outcome {
+            self.orders.told(order.id);
+        }
+    }
+
+    pub(crate) fn unknown(&mut self, key: &CommandKey) {
+        self.possible.insert(key.clone());
+    }
+
+    pub(crate) fn given_up(&mut self, key: &CommandKey) {
+        if !self.possible.contains(key) {
+            assert!(!self.model.knows(key), "{key:?} is committed, its caller told: not done");
+            self.given_up.insert(key.clone());
+        }
+    }
+
+    /// What a read that begins now must not fall behind.
+    pub(crate) fn floor(&self) -> Floor {
+        self.reads.floor()
+    }
+
+    /// A read is shown. Returns the entry from which on things have looked so.
+    pub(crate) fn read(&mut self, query: &Query, shown: &Cached, floor: Floor) -> Index {
+        self.reads.shown(query, shown, floor, &self.model)
+    }
+
+    /// An order node is fed.
+    pub(crate) fn fed(&self, feed: &Feed) {
+        self.orders.fed(feed, &self.model);
+    }
+
+    /// An order node hears of a sale.
+    pub(crate) fn sold(&self, order: &Order) {
+        self.orders.sold(order, &self.model);
+    }
+
+    /// An order was looked up that somebody had been told of.
+    pub(crate) fn order_shown(&self, order: OrderId, shown: Option<&Order>) {
+        self.orders.shown(order, shown, &self.model);
+    }
+
+    pub(crate) fn look_at_the_end(&self, store: &Readers) {
+        self.model.look_at_the_end(store);
+    }
+
+    pub(crate) fn look_at_orders(&self, node: usize, book: &order::book::Readers) {
+        self.orders.look_at_the_end(node, book, &self.model);
+    }
+}

@@ -1,0 +1,69 @@
+//! Seeds that run with the tests: always the same ones, and some that no run before had.
+//!
+//! `SIM_SEED=n` runs one and prints what happens in it; `SIM_SEEDS=n` runs that many fresh ones.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sim::{Lines, Options, Pool, fresh_seed, run_one, run_seeds};
+
+/// Always the same ones, so that a change that breaks one is seen by whoever makes it.
+const FIXED: u64 = 1500;
+/// New ones each time, so that more is seen over time.
+const FRESH: u64 = 500;
+
+fn run_all(first: u64, count: u64) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = Options { first, count, threads, stop_at_first: false };
+    let failures = run_seeds(&options, |_| {}).failures;
+    for failure in &failures {
+        println!("seed {} fails: {}\n    {}", failure.seed, failure.problem, failure.command());
+    }
+    assert!(failures.is_empty(), "{} of {count} seeds from {first} fail", failures.len());
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+fn trace_of(seed: u64, pool: &mut Pool) -> (String, u64) {
+    let text = Arc::new(Mutex::new(String::new()));
+    let hash = run_one(seed, Lines::Kept(text.clone()), pool);
+    let hash = hash.unwrap_or_else(|failure| panic!("{}{}", text.lock(), failure.problem));
+    let text = text.lock().clone();
+    (text, hash)
+}
+
+#[test]
+fn one() {
+    if let Some(seed) = from_environment("SIM_SEED") {
+        println!("{}", trace_of(seed, &mut Pool::default()).0);
+    }
+}
+
+#[test]
+fn fixed_seeds() {
+    run_all(0, FIXED);
+}
+
+#[test]
+fn fresh_seeds() {
+    run_all(fresh_seed(), from_environment("SIM_SEEDS").unwrap_or(FRESH));
+}
+
+/// A seed gives the same run each time: with new stores, with used ones, and whether it is traced or not.
+#[test]
+fn a_seed_decides_everything() {
+    let mut used = Pool::default();
+    let mut hashes = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let first = trace_of(seed, &mut Pool::default());
+        assert!(first.0.lines().count() > 100, "nothing happens in seed {seed}");
+        let again = trace_of(seed, &mut used);
+        assert_eq!(first.1, again.1, "seed {seed}");
+        assert!(first.0 == again.0, "the traces of seed {seed} differ");
+        assert_eq!(run_one(seed, Lines::None, &mut used).expect("it was well above"), first.1, "seed {seed}");
+        hashes.insert(first.1);
+    }
+    assert_eq!(hashes.len(), 40, "all seeds give runs of their own");
+}
