@@ -27,6 +27,7 @@
 use std::collections::BTreeMap;
 
 use crate::message::{CacheKey, Touched};
+use crate::mutant;
 
 /// The number of a flight: by it, those who joined find their leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,7 +128,7 @@ impl<F: Ord + Clone> FillTable<F> {
     pub fn begin(&mut self, key: &CacheKey, asked: F) -> Begin {
         if let Some(&newest) = self.newest.get(&asked) {
             assert_eq!(self.flights[&newest].key, *key, "what is asked for belongs to one key");
-            if !self.is_void(newest, key) {
+            if !self.is_void(newest, key) || mutant!(JoinVoidFlights) {
                 return Begin::Join(newest);
             }
         }
@@ -143,7 +144,7 @@ impl<F: Ord + Clone> FillTable<F> {
 
     /// Ends a flight with an answer, and says what to do with that.
     pub fn finish(&mut self, token: Token) -> Verdict {
-        if self.end(token) {
+        if self.end(token) && !mutant!(FillWithoutToken) {
             self.voided_fills += 1;
             Verdict::Void
         } else {

@@ -6,6 +6,7 @@
 
 use crate::call::Version;
 use crate::ids::{Epoch, Index};
+use crate::mutant;
 
 /// What is to be done with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Release {
 pub fn release(version: Version, asked_in: Epoch, view: Option<Epoch>, commit: Index) -> Release {
     if view != Some(asked_in) || version.epoch > asked_in {
         Release::AskAgain
-    } else if version.index > commit {
+    } else if version.index > commit && !mutant!(ReleaseBeforeCommit) {
         Release::Hold
     } else {
         Release::Show

@@ -25,6 +25,7 @@ use crate::ids::{Chain, Digest, Epoch, Index, NodeId};
 use crate::message::{
     Append, Appended, CacheKey, Recover, Refused, Reply, Said, Sealed, Standing, ToReplica, Touched,
 };
+use crate::mutant;
 use crate::resync::Resync;
 use crate::view::View;
 
@@ -290,7 +291,8 @@ impl Replica {
         }
         plan.chains = entries.iter().map(|entry| (entry.index, entry.chain)).collect();
         self.pending = Some(Pending::Append { append: plan });
-        let change = Change { promise: epoch, appended_epoch: epoch, commit, entries };
+        let promise = if mutant!(JoinWithoutPromise) { self.standing.promise } else { epoch };
+        let change = Change { promise, appended_epoch: epoch, commit, entries };
         vec![Effect::Persist(Step::Append(change))]
     }
 
@@ -348,6 +350,9 @@ impl Replica {
             return Vec::new();
         }
         if recover.view.epoch == self.standing.promise && self.standing.view.as_ref() == Some(&recover.view) {
+            return self.start_resync(now, recover);
+        }
+        if mutant!(UndoBeforePromise) {
             return self.start_resync(now, recover);
         }
         let step = Step::Promise { epoch: recover.view.epoch, view: Some(recover.view.clone()) };
@@ -417,6 +422,9 @@ impl Replica {
             effects.push(Effect::Note(Note::Joined { epoch: view.epoch }));
         }
         self.promise(view.clone());
+        if mutant!(UndoInTheView) && self.standing.last > self.standing.commit {
+            return vec![self.persist_undo(self.standing.commit)];
+        }
         effects.extend(self.sealed(&view));
         effects
     }
@@ -435,7 +443,9 @@ impl Replica {
         digest: Digest,
     ) -> Vec<Effect> {
         assert!(plan.epoch >= self.standing.promise, "I3: an append below the promise was taken");
-        self.standing.promise = plan.epoch;
+        if !mutant!(JoinWithoutPromise) {
+            self.standing.promise = plan.epoch;
+        }
         self.appended_epoch = plan.epoch;
         self.extend(&plan.chains, digest);
         self.standing.commit = plan.commit;
@@ -508,7 +518,7 @@ impl Replica {
 
     fn refuse_old_epoch(&self, epoch: Epoch) -> Option<Vec<Effect>> {
         let promise = self.standing.promise;
-        (epoch < promise).then(|| self.refuse(Refused::SealedBy { epoch, promise }))
+        (epoch < promise && !mutant!(NoFencing)).then(|| self.refuse(Refused::SealedBy { epoch, promise }))
     }
 
     fn appended(&self, epoch: Epoch, outcomes: Vec<Outcome>, touched: Touched) -> Vec<Effect> {
@@ -537,7 +547,7 @@ impl Replica {
 /// # Errors
 /// The promised epoch.
 pub fn may_be_read(promise: Epoch, reader: Epoch) -> Result<(), Epoch> {
-    if reader < promise { Err(promise) } else { Ok(()) }
+    if reader < promise && !mutant!(ReadOfAnyEpoch) { Err(promise) } else { Ok(()) }
 }
 
 fn epoch_of(message: &ToReplica) -> Option<Epoch> {

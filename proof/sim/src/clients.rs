@@ -75,7 +75,7 @@ impl Clients {
     }
 }
 
-fn key(number: u64) -> CommandKey {
+fn key_of(number: u64) -> CommandKey {
     CommandKey::new(Scope::Public, &number.to_le_bytes())
 }
 
@@ -127,6 +127,7 @@ impl World {
             self.clients.last_word.get_or_insert(key);
         }
         let action = if key == 1 { first_books() } else { any_action(&mut self.random) };
+        self.oracle.callers.writes(self.now, client, &key_of(key), &action);
         let writing = Writing { key, action, under_way: None };
         self.clients.doing.insert(client, Doing::Writing(writing));
         self.write(client);
@@ -160,16 +161,17 @@ impl World {
         match request {
             Request::Read { client, query, past_cache } => {
                 let floor = self.oracle.floor();
+                self.oracle.callers.reads(self.now, client, &query);
                 self.begin_read(front, Reader::Client { client, floor }, query, past_cache);
             }
             Request::Write { client, attempt } => {
                 let Some(Doing::Writing(writing)) = self.clients.doing.get(&client) else { return };
                 let (number, action) = (writing.key, writing.action.clone());
                 match action {
-                    Action::Buy { lines, .. } => self.buy(front, (client, attempt), key(number), lines),
+                    Action::Buy { lines, .. } => self.buy(front, (client, attempt), key_of(number), lines),
                     action => {
                         let at = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
-                        let command = Command { key: key(number), at: Timestamp(at), action };
+                        let command = Command { key: key_of(number), at: Timestamp(at), action };
                         let command = EncodedCommand::of(&command);
                         self.oracle.submitted(&command);
                         let ticket = crate::fronts::Ticket::Client { client, attempt };
@@ -193,18 +195,19 @@ impl World {
             Ok(outcome) => self.acknowledged(client, number, action, &outcome),
             Err(WriteFailure::NotDone(_)) => {
                 if self.random.chance(50) && self.clients.last_word != Some(number) && number > 1 {
-                    self.oracle.given_up(&key(number));
+                    self.oracle.given_up(self.now, &key_of(number));
                     self.clients.doing.remove(&client);
                 }
             }
-            Err(WriteFailure::Unknown(_)) => self.oracle.unknown(&key(number)),
+            Err(WriteFailure::Unknown(_)) => self.oracle.unknown(&key_of(number)),
             Err(WriteFailure::BadRequest(problem)) => panic!("a good request was refused: {problem}"),
         }
         self.think(client);
     }
 
     fn acknowledged(&mut self, client: usize, number: u64, action: Action, outcome: &Outcome) {
-        self.oracle.acknowledged(&key(number), &action, outcome);
+        self.oracle.acknowledged(&key_of(number), &action, outcome);
+        self.oracle.callers.is_told(self.now, &key_of(number), outcome);
         self.clients.seeded |= number == 1;
         if let Outcome::Sold(order) = outcome {
             self.clients.sold.push(order.id);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
+use protocol::mutant::Mutant;
 use sim::{Lines, Options, Pool};
 
 /// Runs whole clusters in memory under faults, each of them from one seed, and says which went wrong.
@@ -34,6 +35,9 @@ struct Arguments {
     /// Go on after a failure.
     #[arg(long)]
     all: bool,
+    /// Leave out this safeguard, to see that it is missed (only in builds with the feature `mutants`).
+    #[arg(long)]
+    mutant: Option<Mutant>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -45,10 +49,27 @@ Exit codes: 0 all is well, 1 a seed failed, 2 wrong use.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(mutant) = arguments.mutant
+        && let Err(problem) = leave_out(mutant)
+    {
+        eprintln!("bookends-sim: {problem}");
+        return ExitCode::from(2);
+    }
     match arguments.seed {
         Some(seed) => one(seed, arguments.trace),
         None => many(&arguments),
     }
+}
+
+#[cfg(feature = "mutants")]
+fn leave_out(mutant: Mutant) -> Result<(), &'static str> {
+    protocol::mutant::select(Some(mutant));
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn leave_out(_mutant: Mutant) -> Result<(), &'static str> {
+    Err("built without mutants: cargo run --profile proof --features mutants -p bookends-sim")
 }
 
 fn one(seed: u64, trace: bool) -> ExitCode {

@@ -7,6 +7,7 @@ use protocol::call::{CallId, LogPage, Query, ReadReply};
 use protocol::ids::{Epoch, Index, NodeId, StoreId};
 use protocol::message::{Reply, Said, ToReplica};
 use protocol::replica::{Effect, Replica, Step, may_be_read};
+use protocol::view::{Member, View};
 
 use crate::disk::{Copy, Disk};
 use crate::faults::Moment;
@@ -30,6 +31,13 @@ pub(crate) struct Node {
     pub(crate) stores: u128,
     /// The machine itself went down with the last process.
     power_lost: bool,
+}
+
+impl Node {
+    /// Whether the store that it has now is a member, worked out apart from the code that is proven.
+    pub(crate) fn is_member_of(&self, view: &View) -> bool {
+        view.members.contains(&Member { node: self.id.clone(), store: self.disk.store() })
+    }
 }
 
 #[derive(Debug)]

@@ -266,6 +266,7 @@ impl World {
                     None => answer,
                 };
                 let shown = self.oracle.read(&read.query, &answer, floor);
+                self.oracle.callers.is_shown(self.now, client, &read.query, &answer);
                 self.note(|| format!("client {client} is shown {:?}: {shown}", read.query));
                 self.mark(shown.0);
                 self.has_read(client);

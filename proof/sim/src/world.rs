@@ -103,6 +103,7 @@ impl World {
             trace,
         };
         world.oracle.is_quiet = world.plan.day == Day::Quiet;
+        world.oracle.is_corrupt = world.plan.day == Day::Corruption;
         world.begin();
         world
     }
@@ -295,15 +296,13 @@ impl World {
     }
 
     pub(crate) fn all_are_members(&self) -> bool {
-        let is_member = |view: &View, node: &Node| view.has(&node.id, node.disk.store());
-        self.stored.as_ref().is_some_and(|view| self.nodes.iter().all(|node| is_member(view, node)))
+        self.stored.as_ref().is_some_and(|view| self.nodes.iter().all(|node| node.is_member_of(view)))
     }
 
     /// The one file that the view names is gone: it was lost while its last answer, by which the others
     /// were dropped, was on its way. Only an operator can say what is to be done then.
     fn is_beyond_help(&self) -> bool {
-        let exists = |view: &View, node: &Node| view.has(&node.id, node.disk.store());
-        self.stored.as_ref().is_some_and(|view| !self.nodes.iter().any(|node| exists(view, node)))
+        self.stored.as_ref().is_some_and(|view| !self.nodes.iter().any(|node| node.is_member_of(view)))
     }
 
     fn is_well(&self) -> bool {

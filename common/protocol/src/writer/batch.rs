@@ -12,6 +12,7 @@ use crate::command::Outcome;
 use crate::entry::Entry;
 use crate::ids::{Chain, Digest, Index, NodeId, StoreId};
 use crate::message::{Append, Appended, ToReplica, Touched};
+use crate::mutant;
 use crate::writer::{
     BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, Committed, Effect, Happening, Office, Waiting, Why, Writer,
 };
@@ -157,11 +158,11 @@ impl<T> Writer<T> {
         store: StoreId,
         appended: Appended,
     ) -> Vec<Effect<T>> {
-        if appended.epoch != self.epoch() {
+        if appended.epoch != self.epoch() && !mutant!(AnswerOfAnyEpoch) {
             // An answer of another epoch counts for nothing, even with the same chain.
             return Vec::new();
         }
-        if self.member_store(from) != Some(store) {
+        if self.member_store(from) != Some(store) && !(mutant!(HostsForStores) && self.is_member(from)) {
             return self.joiner_appended(now, from, store, &appended);
         }
         self.clear_suspicion(from, &[Why::Silent, Why::Failing]);
@@ -208,7 +209,7 @@ impl<T> Writer<T> {
     /// All members have answered: they must agree, and the keys touched must leave every cache.
     fn end_replication(&mut self, now: Instant) -> Vec<Effect<T>> {
         let Some(batch) = &self.batch else { return Vec::new() };
-        if self.members().any(|node| !batch.answers.contains_key(node)) {
+        if !mutant!(AcknowledgeBeforeAll) && self.members().any(|node| !batch.answers.contains_key(node)) {
             return Vec::new();
         }
         let issued = batch.entries.last().map(|entry| entry.chain);
@@ -226,7 +227,13 @@ impl<T> Writer<T> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
         batch.invalidating = true;
         let touched = std::mem::replace(&mut batch.touched, Touched::Everything);
-        vec![Effect::Invalidate { upto: batch.last(), touched }]
+        let upto = batch.last();
+        if mutant!(CommitBeforePush) {
+            let mut effects = self.invalidated(now, upto);
+            effects.push(Effect::Invalidate { upto, touched });
+            return effects;
+        }
+        vec![Effect::Invalidate { upto, touched }]
     }
 
     /// The keys of the batch up to this index have left every cache: only now is it committed.

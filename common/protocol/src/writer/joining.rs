@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::ids::{Chain, Digest, Epoch, Index, NodeId, StoreId};
 use crate::message::{Append, Appended, Recover, ToReplica};
+use crate::mutant;
 use crate::view::{Member, View};
 use crate::writer::{Effect, Happening, JOIN_HOLD, Writer};
 
@@ -174,7 +175,12 @@ impl<T> Writer<T> {
                 let joiner = peer.joiner.as_ref()?;
                 let member = Member { node: node.clone(), store: joiner.store };
                 let matched = joiner.matched.map(|(index, chain, _)| (index, chain));
-                (matched == Some(last)).then_some(member)
+                let is_level = match matched {
+                    Some(_) if mutant!(JoinBeforeLevel) => true,
+                    Some((index, _)) if mutant!(JoinByIndexAlone) => index == last.0,
+                    matched => matched == Some(last),
+                };
+                is_level.then_some(member)
             })
             .collect();
         if level.is_empty() {
@@ -189,7 +195,7 @@ impl<T> Writer<T> {
         let next = View { shard, epoch, writer: self.me.clone(), members, last_index: self.commit };
         let done = |member: Member| Happening::ResyncDone { shard, node: member.node, epoch };
         effects.extend(level.into_iter().map(|member| Effect::Happening(done(member))));
-        effects.extend(self.swap_to(next));
+        effects.extend(self.swap_to(now, next));
         effects
     }
 

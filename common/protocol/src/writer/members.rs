@@ -173,7 +173,7 @@ impl<T> Writer<T> {
         for member in &dropped {
             self.record_eviction(now, &member.node);
         }
-        effects.extend(self.swap_to(next));
+        effects.extend(self.swap_to(now, next));
         effects
     }
 

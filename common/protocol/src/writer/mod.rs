@@ -41,6 +41,7 @@ use crate::call::WriteFailure;
 use crate::entry::EncodedCommand;
 use crate::ids::{Chain, Digest, Epoch, Index, NodeId, ShardId, StoreId};
 use crate::message::{Refused, Reply, Said, Sealed, Standing, ToReplica};
+use crate::mutant;
 use crate::view::View;
 use batch::Batch;
 use joining::Joiner;
@@ -303,6 +304,7 @@ impl<T> Writer<T> {
         let store = said.store;
         if let Some(member) = self.view.as_ref().and_then(|view| view.member(from))
             && member.store != store
+            && !mutant!(HostsForStores)
         {
             let mut effects = self.suspect(now, from, Why::OtherStore);
             if let Reply::Standing(standing) = said.reply {

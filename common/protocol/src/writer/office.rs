@@ -17,6 +17,7 @@ use crate::call::WriteFailure;
 use crate::entry::Entry;
 use crate::ids::{Chain, Epoch, Index, NodeId};
 use crate::message::{Append, Sealed, Standing, ToReplica};
+use crate::mutant;
 use crate::view::{Member, View};
 use crate::writer::window::Window;
 use crate::writer::{Committed, Effect, Happening, Office, SwapResult, Why, Writer};
@@ -34,7 +35,7 @@ impl<T> Writer<T> {
     pub fn view_read(&mut self, now: Instant, read: Result<Option<View>, String>) -> Vec<Effect<T>> {
         match (&self.office, read) {
             (Office::Reading | Office::Checking { .. }, Err(why)) => self.step_down(now, why),
-            (Office::Reading, Ok(Some(view))) => self.take_over(view),
+            (Office::Reading, Ok(Some(view))) => self.take_over(now, view),
             (Office::Reading, Ok(None)) => self.begin_survey(),
             (Office::Checking { next }, Ok(stored)) => {
                 let next = next.clone();
@@ -44,7 +45,7 @@ impl<T> Writer<T> {
                 if stored.as_ref().map(|view| view.epoch) == self.view.as_ref().map(|view| view.epoch) {
                     // It did not happen, and no one else has been there: once more.
                     self.office = Office::Out { until: now };
-                    return self.swap_to(next);
+                    return self.swap_to(now, next);
                 }
                 self.step_down(now, "another front end has changed the view".to_owned())
             }
@@ -59,6 +60,7 @@ impl<T> Writer<T> {
         match result {
             SwapResult::Swapped => self.enter_view(now, next),
             SwapResult::Lost => self.step_down(now, "another front end has changed the view".to_owned()),
+            SwapResult::Unknown if mutant!(UnknownSwapTakenForDone) => self.enter_view(now, next),
             SwapResult::Unknown => {
                 self.office = Office::Checking { next };
                 vec![Effect::ReadView]
@@ -95,17 +97,22 @@ impl<T> Writer<T> {
         }
     }
 
-    fn take_over(&mut self, stored: View) -> Vec<Effect<T>> {
+    fn take_over(&mut self, now: Instant, stored: View) -> Vec<Effect<T>> {
         self.established = false;
         let next = View { epoch: stored.epoch.next(), writer: self.me.clone(), ..stored.clone() };
         self.view = Some(stored);
-        self.swap_to(next)
+        self.swap_to(now, next)
     }
 
-    pub(super) fn swap_to(&mut self, next: View) -> Vec<Effect<T>> {
+    pub(super) fn swap_to(&mut self, now: Instant, next: View) -> Vec<Effect<T>> {
         let expected = self.view.as_ref().map_or(Epoch(0), |view| view.epoch);
         assert!(next.epoch > expected, "I3: each view has a higher epoch than those before");
         assert!(!next.members.is_empty(), "the last member is never dropped");
+        if mutant!(SealBeforeSwap) {
+            let mut effects = self.enter_view(now, next.clone());
+            effects.push(Effect::Swap { expected, view: next });
+            return effects;
+        }
         self.office = Office::Swapping { next: next.clone() };
         vec![Effect::Swap { expected, view: next }]
     }
@@ -122,7 +129,7 @@ impl<T> Writer<T> {
             peer.standing = Some(standing);
         }
         if matches!(self.office, Office::Surveying) {
-            return self.end_survey();
+            return self.end_survey(now);
         }
         let Some(view) = self.view.clone() else { return Vec::new() };
         if !view.has(from, store) {
@@ -163,7 +170,7 @@ impl<T> Writer<T> {
 
     /// With no view stored: once all configured replicas have reported, the newest view that one of them
     /// was told is continued from. With fewer, a newer one might be missed.
-    fn end_survey(&mut self) -> Vec<Effect<T>> {
+    fn end_survey(&mut self, now: Instant) -> Vec<Effect<T>> {
         let standings: Vec<(&NodeId, &Standing)> = self
             .configured
             .iter()
@@ -193,7 +200,7 @@ impl<T> Writer<T> {
         self.established = false;
         self.view = None;
         let (shard, writer) = (self.shard, self.me.clone());
-        self.swap_to(View { shard, epoch, writer, members, last_index })
+        self.swap_to(now, View { shard, epoch, writer, members, last_index })
     }
 
     /// The view is in the store: its members are sealed before anything counts under it.
@@ -255,7 +262,7 @@ impl<T> Writer<T> {
 
     fn end_sealing(&mut self, now: Instant) -> Vec<Effect<T>> {
         let Office::Sealing { sealed, .. } = &self.office else { return Vec::new() };
-        if self.members().any(|node| !sealed.contains_key(node)) {
+        if !mutant!(AppendBeforeDrop) && self.members().any(|node| !sealed.contains_key(node)) {
             return Vec::new();
         }
         if self.established {
@@ -364,6 +371,9 @@ impl<T> Writer<T> {
             Effect::Commit(Committed { after, index, chain, sales: None }),
             Effect::Happening(Happening::TookOffice { shard, epoch, commit: index }),
         ];
+        if mutant!(TakeoverKeepsCache) {
+            effects.remove(0);
+        }
         effects.extend(self.recover_all(now));
         effects.extend(self.pump(now));
         if self.batch.is_none() {

@@ -55,7 +55,7 @@ impl History {
     pub(crate) fn is_on_every_member(&self, nodes: &[Node], stored: Option<&View>) {
         let (last, Some(view)) = (self.last(), stored) else { return };
         let chain = self.at(last);
-        for node in nodes.iter().filter(|node| view.has(&node.id, node.disk.store())) {
+        for node in nodes.iter().filter(|node| node.is_member_of(view)) {
             let theirs = node.disk.chain_at(last);
             assert_eq!(theirs, Some(chain), "I1: the member {} lacks the acknowledged {last}", node.id);
         }

@@ -6,7 +6,7 @@ use crate::nodes::Node;
 
 pub(crate) fn are_prefixes(nodes: &[Node], stored: Option<&View>) {
     let Some(view) = stored else { return };
-    let members: Vec<&Node> = nodes.iter().filter(|node| view.has(&node.id, node.disk.store())).collect();
+    let members: Vec<&Node> = nodes.iter().filter(|node| node.is_member_of(view)).collect();
     for pair in members.windows(2) {
         let (one, other) = (&pair[0].disk, &pair[1].disk);
         let shared = one.last().0.min(other.last().0);

@@ -1,5 +1,6 @@
 //! What must hold at all times, whatever happens: a file for each promise.
 
+mod callers;
 mod durability;
 mod epochs;
 mod logs;
@@ -8,7 +9,8 @@ mod orders;
 mod reads;
 mod views;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use catalog::store::Readers;
 use frontend::cache::Cached;
@@ -16,7 +18,7 @@ use protocol::call::{Feed, Query};
 use protocol::catalogue::Order;
 use protocol::command::{Action, CommandKey, Outcome};
 use protocol::entry::EncodedCommand;
-use protocol::ids::{Index, OrderId};
+use protocol::ids::{Chain, Digest, Index, OrderId};
 use protocol::message::ToReplica;
 use protocol::view::View;
 use protocol::writer::Committed;
@@ -34,12 +36,17 @@ pub(crate) struct Oracle {
     epochs: epochs::Epochs,
     reads: reads::Reads,
     orders: orders::Orders,
+    pub(crate) callers: callers::Callers,
     /// Keys of writes whose callers know that they may have been done.
     possible: BTreeSet<CommandKey>,
     /// Keys of writes that were not done, and were not asked for again.
     given_up: BTreeSet<CommandKey>,
+    /// The digest of the tables that each history leads to.
+    digests: BTreeMap<(Index, Chain), Digest>,
     /// Whether nothing goes wrong in this run.
     pub(crate) is_quiet: bool,
+    /// Whether somebody else changes the tables.
+    pub(crate) is_corrupt: bool,
     /// A disk, the view or what is committed has changed since it was last looked at.
     changed: bool,
 }
@@ -55,6 +62,17 @@ impl Oracle {
             self.history.is_on_every_member(nodes, stored);
             self.history.has_all_that_is_known_committed(nodes);
             logs::are_prefixes(nodes, stored);
+            if !self.is_corrupt {
+                self.equal_histories_make_equal_tables(nodes);
+            }
+        }
+    }
+
+    fn equal_histories_make_equal_tables(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            let standing = node.disk.standing();
+            let digest = *self.digests.entry((standing.last, standing.chain)).or_insert(standing.digest);
+            assert_eq!(standing.digest, digest, "{} has other tables at {}", node.id, standing.last);
         }
     }
 
@@ -109,10 +127,12 @@ impl Oracle {
         self.possible.insert(key.clone());
     }
 
-    pub(crate) fn given_up(&mut self, key: &CommandKey) {
+    /// A client hears that a write was not done, and lets it be. Another attempt may have done it.
+    pub(crate) fn given_up(&mut self, now: Duration, key: &CommandKey) {
         if !self.possible.contains(key) {
             assert!(!self.model.knows(key), "{key:?} is committed, its caller told: not done");
             self.given_up.insert(key.clone());
+            self.callers.gives_up(now, key);
         }
     }
 
@@ -143,6 +163,7 @@ impl Oracle {
 
     pub(crate) fn look_at_the_end(&self, store: &Readers) {
         self.model.look_at_the_end(store);
+        self.callers.look_at_the_end();
     }
 
     pub(crate) fn look_at_orders(&self, node: usize, book: &order::book::Readers) {

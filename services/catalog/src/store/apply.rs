@@ -11,6 +11,7 @@ use protocol::command::{Action, Command, Outcome, Refusal};
 use protocol::entry::Entry;
 use protocol::ids::{BOOK_ID_MAX, BookId, Epoch, Index, OrderId, ShardId, Timestamp};
 use protocol::message::CacheKey;
+use protocol::mutant;
 
 use super::error::{Fault, Step};
 use super::meta::Part;
@@ -74,7 +75,10 @@ impl<'c> Applier<'c> {
     pub(super) fn apply(&mut self, entry: &Entry) -> Step<Undo> {
         let command = command_of(entry)?;
         let fingerprint = command.fingerprint();
-        if let Some(first) = rows::outcome(self.tables.conn, &command.key)? {
+        let first = rows::outcome(self.tables.conn, &command.key)?;
+        if mutant!(KeyIgnored) && first.is_some() {
+            self.tables.remove_outcome(&command.key)?;
+        } else if let Some(first) = first {
             self.outcomes.push(outcome_again(&first, &command)?);
             return Ok(Undo { key: None, steps: Vec::new() });
         }
@@ -91,9 +95,12 @@ impl<'c> Applier<'c> {
         let Work { steps, touched, .. } = work;
         self.touched.extend(touched);
         let row = OutcomeRow { fingerprint, index: entry.index, result: encode(&outcome) };
-        self.tables.add_outcome(&command.key, &row)?;
+        let is_stored = !(mutant!(RefusalNotStored) && matches!(outcome, Outcome::Refused(_)));
+        if is_stored {
+            self.tables.add_outcome(&command.key, &row)?;
+        }
         self.outcomes.push(outcome);
-        Ok(Undo { key: Some(command.key), steps })
+        Ok(Undo { key: is_stored.then_some(command.key), steps })
     }
 
     /// What came of all of them.

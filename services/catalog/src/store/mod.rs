@@ -49,6 +49,7 @@ use protocol::command::Outcome;
 use protocol::entry::Entry;
 use protocol::ids::{Chain, Epoch, Index, ShardId};
 use protocol::message::Standing;
+use protocol::mutant;
 use protocol::replica::{Change, TAIL_ENTRIES};
 use protocol::view::View;
 use rusqlite::{Connection, TransactionBehavior};
@@ -330,6 +331,10 @@ impl Store {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut tables = Tables { conn: &tx, digest: next.standing.digest };
         for above in (index.next().0..=last.0).rev() {
+            if mutant!(UndoOneTooFew) && above == index.next().0 {
+                undo::forget(&tx, Index(above))?;
+                break;
+            }
             undo::take_back(&mut tables, Index(above))?;
         }
         next.standing.digest = tables.digest;

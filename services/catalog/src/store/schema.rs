@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::ids::StoreId;
+use protocol::mutant;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{Step, StoreError};
@@ -178,7 +179,8 @@ impl Place {
             if let Self::File(_) = self {
                 conn.pragma_update(None, "journal_mode", "wal")?;
             }
-            conn.pragma_update(None, "synchronous", "full")?;
+            let synchronous = if mutant!(NoFsync) { "off" } else { "full" };
+            conn.pragma_update(None, "synchronous", synchronous)?;
             conn.pragma_update(None, "wal_autocheckpoint", 0)?;
             Ok(conn)
         };

@@ -5,7 +5,7 @@
 
 use protocol::command::CommandKey;
 use protocol::ids::{BookId, Index};
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, Step};
@@ -78,4 +78,10 @@ pub(super) fn take_back(tables: &mut Tables<'_>, index: Index) -> Step<()> {
         .map_err(|problem| Fault::corrupt(format!("the undo data of entry {index}"), problem.to_string()))?;
     UndoStep::take_back(tables, &undo.steps, index)?;
     undo.key.map_or(Ok(()), |key| tables.remove_outcome(&key))
+}
+
+/// Takes an entry out of the log, and leaves what it changed: what must never be done.
+pub(super) fn forget(conn: &Connection, index: Index) -> Step<()> {
+    conn.execute("DELETE FROM log WHERE idx = ?1", [signed(index.0)?])?;
+    Ok(())
 }
