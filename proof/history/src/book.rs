@@ -86,7 +86,8 @@ impl Shelf {
                 row: Some(Row { cost_cents: cost_cents.unwrap_or_default(), quantity }),
                 version: Version::At(version),
             },
-            None => Self { row: None, version: Version::Above(Index(0)) },
+            // Nothing has changed it yet: the very first entry of a log may.
+            None => Self { row: None, version: Version::At(Index(0)) },
         }
     }
 
