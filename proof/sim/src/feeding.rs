@@ -113,7 +113,7 @@ impl World {
             (State::Checking, Some(Content::ChainAt(found))) if found == Some(follower.chain) => {
                 follower.state = State::Feeding;
             }
-            (State::Checking, Some(_)) => return self.start_over(id, order),
+            (State::Checking, Some(_)) => self.start_over(id, order),
             (State::Reading, Some(Content::Sales { sales, more, last, chain })) => {
                 let after = follower.after;
                 let (upto, chain) = match sales.last() {

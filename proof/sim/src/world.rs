@@ -80,7 +80,6 @@ pub(crate) struct World {
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "any instant will do to count from, and there is no other")]
     pub(crate) fn new(seed: u64, plan: Plan, pool: Pool, trace: Trace) -> Self {
         let mut world = Self {
             random: Random::new(seed),
