@@ -14,7 +14,7 @@ HOW = """\
 over HTTP, each buy with an idempotency key of its own, fsynced by both replicas before it is acknowledged. PostgreSQL has
 one synchronous standby (`synchronous_commit = on`: flushed on both), `shared_buffers = 256MB`, `max_wal_size = 4GB`, and
 is driven over TCP by `pgbench -M prepared -c 64 -j 1`: *transaction* is BEGIN, UPDATE, INSERT, COMMIT; *statement* is the
-same as one statement (`with … update … returning … insert`). *etcd* has three nodes and gets puts of 16 bytes of key and
+same as one statement (`with … update … returning … insert`). *etcd* has three nodes and gets puts of 19 bytes of key and
 100 of value over gRPC at its leader, by `bench/peers` with one connection for each put under way. All take turns, and
 the medians of all rounds are given."""
 

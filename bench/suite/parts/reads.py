@@ -61,6 +61,7 @@ def figures(raw):
         found += [compare(rate, name, connections, 1) for name in PROXIES]
         if connections == CONNECTIONS[0]:
             found.append(latency(results, connections))
+            found.append(cost(results, connections))
     return found
 
 
@@ -79,6 +80,13 @@ def latency(results, connections):
     ratio = p99["bookends"] / p99[best]
     title = f"p99 with {connections} connections: bookends / the best of the proxies ({best})"
     return Figure(title, "≤ 1", f"{p99['bookends']:,.0f} µs / {p99[best]:,.0f} µs", f"{ratio:.2f}", ratio <= 1)
+
+
+def cost(results, connections):
+    cpu = {name: middle(rounds, "cpu_us") for name, rounds in results.items()}
+    title = f"server CPU for a lookup with {connections} connections: bookends / hyper"
+    measured = f"{cpu['bookends']:.2f} µs / {cpu['hyper']:.2f} µs"
+    return Figure(title, "", measured, f"{cpu['bookends'] / cpu['hyper']:.2f}", None)
 
 
 def table(raw):

@@ -57,15 +57,18 @@ type Problem = Box<dyn Error + Send + Sync>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Problem> {
     let args = Args::parse();
+    // Their ends are seen by whoever waits for an answer on them.
+    let mut links = JoinSet::new();
     let mut connections = Vec::new();
     for number in 0..args.connections {
-        connections.push((number, connect(args.endpoints[number % args.endpoints.len()]).await?));
+        let endpoint = args.endpoints[number % args.endpoints.len()];
+        connections.push((number, connect(endpoint, &mut links).await?));
     }
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(args.seconds);
     let mut loops = JoinSet::new();
-    for (number, (endpoint, sender)) in connections {
-        loops.spawn(put_until(end, number, endpoint, sender, args.value_bytes));
+    for (number, endpoint_and_sender) in connections {
+        loops.spawn(put_until(end, number, endpoint_and_sender, args.value_bytes));
     }
     let mut latencies = histogram()?;
     while let Some(ended) = loops.join_next().await {
@@ -90,20 +93,21 @@ fn histogram() -> Result<Histogram<u64>, Problem> {
     Ok(Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?)
 }
 
-async fn connect(endpoint: SocketAddr) -> Result<(SocketAddr, SendRequest<Bytes>), Problem> {
+async fn connect(
+    endpoint: SocketAddr,
+    links: &mut JoinSet<Result<(), h2::Error>>,
+) -> Result<(SocketAddr, SendRequest<Bytes>), Problem> {
     let stream = TcpStream::connect(endpoint).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = h2::client::handshake(stream).await?;
-    // Its end is seen by whoever waits for an answer on it.
-    tokio::spawn(connection);
+    links.spawn(connection);
     Ok((endpoint, sender))
 }
 
 async fn put_until(
     end: Instant,
     number: usize,
-    endpoint: SocketAddr,
-    mut sender: SendRequest<Bytes>,
+    (endpoint, mut sender): (SocketAddr, SendRequest<Bytes>),
     value_bytes: u8,
 ) -> Result<Histogram<u64>, Problem> {
     let mut latencies = histogram()?;

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use peers::Answer;
 
 #[tokio::main]
+#[expect(clippy::disallowed_methods, reason = "the barest server there is; its tasks end with its process")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os().nth(1).map(PathBuf::from).ok_or("usage: peer-hyper ANSWER")?;
     let answer = Answer::read(&path)?;
