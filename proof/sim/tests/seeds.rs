@@ -2,6 +2,8 @@
 //!
 //! `SIM_SEED=n` runs one and prints what happens in it; `SIM_SEEDS=n` runs that many fresh ones.
 
+#![allow(clippy::print_stdout, reason = "what a seed shows is shown with the test's output")]
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
