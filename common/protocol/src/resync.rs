@@ -21,6 +21,7 @@ use crate::call::LogPage;
 use crate::entry::Entry;
 use crate::ids::{Chain, Epoch, Index, NodeId};
 use crate::message::{Recover, Reply, Standing};
+use crate::mutant;
 use crate::replica::{Effect, Note, Replica};
 
 /// How long to wait before a source that could not be reached is asked again, and before the writer is
@@ -243,7 +244,8 @@ impl Replica {
 
     /// Whether nothing that this replica has acknowledged may still be counted by a writer.
     fn may_undo(&self) -> bool {
-        self.resync.as_ref().is_some_and(|resync| self.appended_epoch < resync.epoch)
+        let fits = |resync: &Resync| self.appended_epoch < resync.epoch || mutant!(UndoWhatCounts);
+        self.resync.as_ref().is_some_and(fits)
     }
 
     /// What a snapshot must hold, so that nothing is lost by it that must not be undone.
