@@ -15,6 +15,7 @@
 //!   answered, any will do.
 //! - Of two ways to the same place, the one that spent fewer of the calls that were never answered can do all
 //!   that the other can.
+//! - A price is not left while sales at it are to come and nothing can bring it back.
 //!
 //! What is left to choose is which unversioned writes stand between two versions, mostly sales of different
 //! sizes that were under way at one time.
@@ -89,9 +90,18 @@ pub(crate) struct Search<'p> {
     mark: u128,
     /// The parts that were never answered and are placed.
     spent: Vec<usize>,
+    /// For each price, the sales at it and the changes to it that are not placed.
+    prices: HashMap<u64, Price>,
     /// Where the search has been, and what was spent on each way there.
     seen: HashMap<(u128, Shelf), Vec<Vec<usize>>>,
     furthest: Option<(usize, DeadEnd)>,
+}
+
+/// What is still to come at a price.
+#[derive(Clone, Copy, Debug, Default)]
+struct Price {
+    sales: usize,
+    changes: usize,
 }
 
 /// Which queue a part is in, beside that by answers.
@@ -124,6 +134,7 @@ impl<'p> Search<'p> {
             places: vec![(None, 0, Home::Quiet); parts.len()],
             mark: 0,
             spent: Vec::new(),
+            prices: HashMap::new(),
             seen: HashMap::new(),
             furthest: None,
         };
@@ -136,6 +147,7 @@ impl<'p> Search<'p> {
         let parts = self.parts;
         let mut classes: BTreeMap<(bool, Change), Vec<usize>> = BTreeMap::new();
         for (number, part) in parts.iter().enumerate() {
+            self.count(number, |count| count + 1);
             if part.answered.is_some() {
                 self.by_answer.parts.push(number);
             }
@@ -260,8 +272,10 @@ impl<'p> Search<'p> {
     fn options(&mut self, shelf: Shelf, limit: Moment) -> Vec<usize> {
         let parts = self.parts;
         let mut options = Vec::new();
+        let prices = &self.prices;
+        let can_be = |deed: Deed| shelf.after(deed).is_some_and(|after| may_leave(prices, shelf, after));
         for class in &mut self.classes {
-            if class.queue.head(&self.is_placed).is_none() || shelf.after(class.deed).is_none() {
+            if class.queue.head(&self.is_placed).is_none() || !can_be(class.deed) {
                 continue;
             }
             let mut open = class.queue.open(&self.is_placed).take_while(|part| parts[*part].sent <= limit);
@@ -274,22 +288,36 @@ impl<'p> Search<'p> {
             let answered = parts[*part].answered;
             std::cmp::Reverse((answered.is_none(), answered))
         });
-        let head = self.chain_head();
-        options.extend(head.filter(|head| {
-            let part = &parts[*head];
-            part.sent <= limit && shelf.after(part.deed).is_some()
-        }));
+        let head = self.chain.head(&self.is_placed);
+        options.extend(head.filter(|head| parts[*head].sent <= limit && can_be(parts[*head].deed)));
         options
     }
 
     fn place(&mut self, part: usize) {
         self.is_placed[part] = true;
+        self.count(part, |count| count - 1);
         if self.parts[part].answered.is_some() {
             self.mark ^= mark_of(part);
         } else {
             self.spent.push(part);
         }
         self.trail.push(part);
+    }
+
+    /// Counts a part among what is to come at its price.
+    fn count(&mut self, part: usize, change: impl Fn(usize) -> usize) {
+        let Deed::Changed(deed, _) = self.parts[part].deed else { return };
+        match deed {
+            Change::Take { cost_cents: Some(cost), .. } => {
+                let price = self.prices.entry(cost).or_default();
+                price.sales = change(price.sales);
+            }
+            Change::Price(cost) | Change::Put { cost_cents: cost, .. } => {
+                let price = self.prices.entry(cost).or_default();
+                price.changes = change(price.changes);
+            }
+            Change::Take { cost_cents: None, .. } | Change::Add(_) | Change::Remove => {}
+        }
     }
 
     /// Whether the search has not been here: with the same answered parts placed and the same shelf, and with
@@ -308,8 +336,9 @@ impl<'p> Search<'p> {
 
     /// Takes parts back until only so many are placed.
     fn take_back(&mut self, placed: usize) {
-        for part in self.trail.drain(placed..) {
+        for part in self.trail.split_off(placed) {
             self.is_placed[part] = false;
+            self.count(part, |count| count + 1);
             if self.parts[part].answered.is_some() {
                 self.mark ^= mark_of(part);
             } else {
@@ -339,6 +368,13 @@ impl<'p> Search<'p> {
         let next = self.chain_head().filter(|head| *head != stuck).map(|head| self.parts[head].call);
         self.furthest = Some((far, DeadEnd { stuck: self.parts[stuck].call, next, shelf, placed }));
     }
+}
+
+/// Whether the price before, if it is left, is one that may be left.
+fn may_leave(prices: &HashMap<u64, Price>, before: Shelf, after: Shelf) -> bool {
+    let Some(cost) = before.row.map(|row| row.cost_cents) else { return true };
+    let stays = after.row.is_some_and(|row| row.cost_cents == cost);
+    stays || prices.get(&cost).is_none_or(|price| price.sales == 0 || price.changes > 0)
 }
 
 /// What is left after everything has been placed that there is no choice about.

@@ -9,7 +9,7 @@ use protocol::ids::BookId;
 pub(crate) const COPIES: [u64; 8] = [1_000_000, 1_000_000, 1_000_000, 60, 60, 60, 40, 40];
 
 /// How many of the books, the last ones, come and go.
-const COMING_AND_GOING: usize = 2;
+const COMING_AND_GOING: usize = 4;
 
 /// A call: mostly looks and sales, and some of everything else.
 pub(super) fn choose(books: &[BookId], random: &mut Random) -> Call {
@@ -40,7 +40,7 @@ pub(super) fn choose(books: &[BookId], random: &mut Random) -> Call {
             };
             match rest {
                 96 => Call::Remove(book),
-                97 => Call::Load(books.iter().rev().take(COMING_AND_GOING).copied().map(row).collect()),
+                97 => Call::Load(books.iter().rev().take(2).copied().map(row).collect()),
                 _ => Call::Put(row(book)),
             }
         }

@@ -137,7 +137,7 @@ fn a_refusal_without_a_reason() {
 #[test]
 fn a_sale_at_a_price_of_yesterday() {
     let reprice = (1, 2, Call::SetPrice(id(1), 300), shown(5, 300, 12));
-    bad(1, &[reprice.clone(), (3, 4, buy(1, 1), sold())]);
+    bad(0, &[reprice.clone(), (3, 4, buy(1, 1), sold())]);
     good(&[reprice, (3, 4, buy(1, 1), Answer::Sold(vec![300]))]);
 }
 
