@@ -11,7 +11,7 @@
 //! - [`release`]: whether the answer to a read may be shown.
 //! - [`replica`] and [`resync`]: one copy of a shard, taking appends, and coming back after an absence.
 //! - [`heartbeat`]: who is up, suspect or down. [`balance`]: which replica gets the next read.
-//! - [`mutant`]: safeguards that tests can switch off.
+//! - [`mod@mutant`]: safeguards that tests can switch off.
 //! - [`fill`]: which cache fills may be stored, and which misses may share one request.
 //!
 //! The rules and invariants that the modules cite (I1, R1, C2, …) are those of `docs/PROTOCOL.md`.
