@@ -216,6 +216,19 @@ mod tests {
         timeout(Duration::from_secs(10), seen).await.unwrap();
     }
 
+    /// Another test that starts a process at this moment may hold the new program open for writing, until its
+    /// child has become that process.
+    fn start(machine: &Here, node: &Node) -> Process {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match machine.start(node) {
+                Err(MachineError::Start { source, .. })
+                    if source.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {}
+                started => return started.unwrap(),
+            }
+        }
+    }
+
     #[tokio::test]
     async fn what_was_started_is_found_again_and_stopped() {
         let dir = tempfile::tempdir().unwrap();
@@ -223,7 +236,7 @@ mod tests {
         // The shell itself must stay, for its command line is what is looked at: it waits on a pipe.
         let fifo = dir.path().join("catalog.fifo");
         assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
-        let mut started = machine.start(&node).unwrap();
+        let mut started = start(&machine, &node);
         wait_for_log(&machine, "up").await;
         let mut found = machine.find("catalog-1").unwrap();
         assert_eq!(found.pid(), started.pid());
@@ -239,7 +252,7 @@ mod tests {
     async fn who_ignores_sigterm_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let (machine, node) = machine(dir.path(), "trap '' TERM; echo up; exec sleep 600");
-        let mut process = machine::Process::Here(Box::new(machine.start(&node).unwrap()));
+        let mut process = machine::Process::Here(Box::new(start(&machine, &node)));
         wait_for_log(&machine, "up").await;
         assert_eq!(process.stop(Duration::from_millis(50)).await.unwrap(), Exit::Signal(9));
     }
@@ -248,7 +261,7 @@ mod tests {
     async fn who_heeds_sigterm_keeps_its_exit_code() {
         let dir = tempfile::tempdir().unwrap();
         let (machine, node) = machine(dir.path(), "trap 'kill $!; exit 7' TERM; sleep 600 & echo up; wait");
-        let mut process = machine::Process::Here(Box::new(machine.start(&node).unwrap()));
+        let mut process = machine::Process::Here(Box::new(start(&machine, &node)));
         wait_for_log(&machine, "up").await;
         assert_eq!(process.stop(Duration::from_secs(10)).await.unwrap(), Exit::Code(7));
     }
