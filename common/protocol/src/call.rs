@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::{Book, Order, OrderLine, TopicKey};
 use crate::command::{CommandKey, Outcome};
 use crate::entry::{EncodedCommand, Entry};
-use crate::ids::{BookId, Chain, Digest, Epoch, Index, NodeId, OrderId, ShardId, StoreId, Timestamp};
+use crate::ids::{BookId, Chain, Digest, Epoch, Index, NodeId, OrderId, RunId, ShardId, StoreId, Timestamp};
 use crate::message::{Said, ToReplica};
 
 /// Ties an answer to its call, within one connection.
@@ -332,6 +332,8 @@ pub enum OrderCall {
     Buy {
         /// Ties the answer to it.
         call: CallId,
+        /// Which run of the front end asks.
+        run: RunId,
         /// For logs.
         trace: Trace,
         /// The key under which the outcome is kept.
@@ -387,6 +389,16 @@ pub enum OrderReply {
     },
 }
 
+/// The call of a front end that a buy serves. Should it be that very run that commits the buy, it need not wait to
+/// be told the outcome by the order node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// Which run of which front end.
+    pub run: RunId,
+    /// Its call to the order node.
+    pub call: CallId,
+}
+
 /// Why a write has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum WriteFailure {
@@ -408,6 +420,8 @@ pub enum InternalCall {
     Submit {
         /// Ties the answer to it.
         call: CallId,
+        /// Who waits for it.
+        serves: Served,
         /// For logs.
         trace: Trace,
         /// Whose write it is.
@@ -442,6 +456,11 @@ pub enum InternalReply {
         call: CallId,
         /// The outcome.
         result: Result<Outcome, WriteFailure>,
+    },
+    /// The command has an outcome, and the call that it serves has been answered with it.
+    Answered {
+        /// Which call of the order node.
+        call: CallId,
     },
     /// The next sales of a shard that is followed.
     Feed(Feed),

@@ -145,6 +145,11 @@ impl fmt::Display for StoreId {
     }
 }
 
+/// Made when a process starts and never again: what one run of it was asked is nothing to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub u128);
+
 /// The number of a view; each change of a view raises it. 0 is before the first view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

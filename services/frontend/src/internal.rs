@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
 use protocol::call::{Content, Feed, InternalCall, InternalReply, Query, WriteFailure};
-use protocol::ids::{Chain, Index, ShardId};
+use protocol::ids::{Chain, Index, NodeId, ShardId};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -31,7 +31,7 @@ pub async fn serve_link(connected: Connected, app: App) {
     let problem = loop {
         while tasks.try_join_next().is_some() {}
         match receiver.recv_many().await {
-            Ok(calls) => dispatch(calls, &app, &sender, &mut tasks, &mut followers).await,
+            Ok(calls) => dispatch(calls, &app, (&peer, &sender), &mut tasks, &mut followers).await,
             Err(problem) => break problem,
         }
     };
@@ -44,16 +44,17 @@ pub async fn serve_link(connected: Connected, app: App) {
 async fn dispatch(
     calls: Vec<InternalCall>,
     app: &App,
-    replies: &Replies,
+    (peer, replies): (&NodeId, &Replies),
     tasks: &mut JoinSet<()>,
     followers: &mut BTreeMap<ShardId, AbortHandle>,
 ) {
     let mut writes: BTreeMap<ShardId, Vec<_>> = BTreeMap::new();
     for call in calls {
         match call {
-            InternalCall::Submit { call, trace, shard, command } => {
+            InternalCall::Submit { call, serves, trace, shard, command } => {
                 tracing::debug!(request_id = %trace.request_id, %shard, "submitted");
-                let ticket = Ticket::Remote { link: replies.clone(), call };
+                let asked_here = app.parts().orders.asked_here(peer, serves);
+                let ticket = Ticket::Remote { link: replies.clone(), call, asked_here };
                 if app.parts().shards.get(shard).is_some() {
                     writes.entry(shard).or_default().push((ticket, command));
                 } else {

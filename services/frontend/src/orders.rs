@@ -2,6 +2,10 @@
 //!
 //! The nodes are interchangeable: each call goes to the next one that is connected, and, if that fails
 //! or is late, to the other, with the same key.
+//!
+//! A buy comes back from an order node as a command for this front end's writer. Once that is committed, the
+//! request that waits for it is here, and [`Orders::asked_here`] finds it: the outcome need not travel to the order
+//! node and back.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,8 +19,9 @@ use common::exit::with_causes;
 use common::link::{self, Backoff, Closed, LinkSender, Opened, Pending, Waiting};
 use common::runfile;
 use common::secret::Secret;
-use protocol::call::{CallId, OrderCall, OrderReply, WriteFailure};
-use protocol::ids::NodeId;
+use protocol::call::{CallId, OrderCall, OrderReply, Served, WriteFailure};
+use protocol::command::Outcome;
+use protocol::ids::{NodeId, RunId};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -29,6 +34,7 @@ pub struct Orders(Arc<Nodes>);
 
 #[derive(Debug)]
 struct Nodes {
+    run: RunId,
     links: BTreeMap<NodeId, OrderLink>,
     turn: AtomicUsize,
     changes: watch::Sender<u64>,
@@ -39,6 +45,21 @@ struct OrderLink {
     sender: ArcSwapOption<LinkSender<OrderCall>>,
     calls: Pending<OrderReply>,
     poke: Notify,
+}
+
+/// A request of this front end that waits for an order node's answer.
+#[derive(Debug)]
+pub struct AskedHere {
+    calls: Pending<OrderReply>,
+    call: CallId,
+}
+
+impl AskedHere {
+    /// Answers it, as the order node would.
+    pub fn answer(self, outcome: Outcome) {
+        let Self { calls, call } = self;
+        calls.resolve(call, OrderReply::Bought { call, result: Ok(outcome) });
+    }
 }
 
 /// What came of a call: an answer and whose it is, or why there is none.
@@ -59,7 +80,21 @@ impl Orders {
     pub fn new(config: &Config) -> Self {
         let links = config.orders.iter().map(|node| (node.id.clone(), OrderLink::default()));
         let (turn, changes) = (AtomicUsize::new(0), watch::Sender::new(0));
-        Self(Arc::new(Nodes { links: links.collect(), turn, changes }))
+        let run = RunId(uuid::Uuid::new_v4().as_u128());
+        Self(Arc::new(Nodes { run, links: links.collect(), turn, changes }))
+    }
+
+    /// This run of the front end, as order nodes are told.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.0.run
+    }
+
+    /// The request behind a buy that an order node brings, if it was this run that asked.
+    #[must_use]
+    pub fn asked_here(&self, node: &NodeId, served: Served) -> Option<AskedHere> {
+        let link = self.0.links.get(node).filter(|_| served.run == self.0.run)?;
+        Some(AskedHere { calls: link.calls.clone(), call: served.call })
     }
 
     /// Whether any node is connected.
@@ -242,4 +277,26 @@ pub fn buy_is_final(reply: &OrderReply) -> bool {
 
 async fn timeout_until<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     tokio::time::timeout_at(deadline.into(), future).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_run_that_asked_is_answered_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        let orders = Orders::new(&Config::load(&path).unwrap());
+        let node = NodeId::from("order-1");
+        let (call, waiting) = orders.0.links[&node].calls.register();
+        let other = RunId(!orders.run().0);
+        assert!(orders.asked_here(&node, Served { run: other, call }).is_none());
+        let unknown = NodeId::from("order-9");
+        assert!(orders.asked_here(&unknown, Served { run: orders.run(), call }).is_none());
+        let request = orders.asked_here(&node, Served { run: orders.run(), call }).unwrap();
+        request.answer(Outcome::Removed);
+        assert_eq!(waiting.await, Some(OrderReply::Bought { call, result: Ok(Outcome::Removed) }));
+    }
 }

@@ -21,6 +21,7 @@ use crate::cache::Cache;
 use crate::catalogs::Catalogs;
 use crate::feed::Feeds;
 use crate::happenings::Happenings;
+use crate::orders::AskedHere;
 use crate::shards::Shards;
 use crate::view_store::ViewStore;
 
@@ -45,6 +46,8 @@ pub enum Ticket {
         link: LinkSender<InternalReply>,
         /// Its number.
         call: CallId,
+        /// The request behind it, if it is one of this front end's.
+        asked_here: Option<AskedHere>,
     },
 }
 
@@ -54,7 +57,14 @@ impl Ticket {
         match self {
             // A caller that has gone asks again with its key, if it wants to know.
             Self::Local(caller) => drop(caller.send(result)),
-            Self::Remote { link, call } => drop(link.put(&InternalReply::Submitted { call, result })),
+            Self::Remote { link, call, asked_here } => match (asked_here, result) {
+                (Some(request), Ok(outcome)) => {
+                    request.answer(outcome);
+                    drop(link.put(&InternalReply::Answered { call }));
+                }
+                // What a failure means is for the order node to say: it knows of earlier attempts.
+                (_, result) => drop(link.put(&InternalReply::Submitted { call, result })),
+            },
         }
     }
 }

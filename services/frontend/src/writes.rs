@@ -71,6 +71,7 @@ impl App {
         let deadline = Instant::now() + write * (PATIENCE_TIMEOUTS + 2);
         let make = |call: CallId| OrderCall::Buy {
             call,
+            run: self.parts().orders.run(),
             trace: trace.clone(),
             key: key.clone(),
             lines: lines.clone(),

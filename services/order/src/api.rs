@@ -10,7 +10,7 @@ use common::clock;
 use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
 use common::shutdown::Shutdown;
-use protocol::call::{CallId, OrderCall, OrderReply, Trace};
+use protocol::call::{OrderCall, OrderReply, Served, Trace};
 use protocol::catalogue::OrderLine;
 use protocol::command::{Action, Command, CommandKey};
 use protocol::entry::EncodedCommand;
@@ -76,7 +76,9 @@ impl Desk {
         let now = Instant::now();
         for call in calls {
             match call {
-                OrderCall::Buy { call, trace, key, lines } => self.buy(call, trace, key, lines, replies, now),
+                OrderCall::Buy { call, run, trace, key, lines } => {
+                    self.buy(Served { run, call }, trace, key, lines, replies, now);
+                }
                 OrderCall::Order { call, .. } if looks.len() > LOOKS_MAX => {
                     answer(replies, &OrderReply::Order { call, result: Err(busy()) });
                 }
@@ -111,7 +113,7 @@ impl Desk {
 
     fn buy(
         &self,
-        call: CallId,
+        serves: Served,
         trace: Trace,
         key: CommandKey,
         lines: Vec<OrderLine>,
@@ -122,7 +124,7 @@ impl Desk {
             Ok(shard) => shard,
             Err(failure) => {
                 tracing::info!(request_id = trace.request_id, %failure, "an order that can't be");
-                answer(replies, &OrderReply::Bought { call, result: Err(failure) });
+                answer(replies, &OrderReply::Bought { call: serves.call, result: Err(failure) });
                 return;
             }
         };
@@ -130,7 +132,7 @@ impl Desk {
         let order = self.ids.next(at);
         let command = Command { key, at, action: Action::Buy { order, lines } };
         let command = EncodedCommand::of(&command);
-        self.buys.submit(Buy { caller: replies.clone(), call, trace, shard, command }, now);
+        self.buys.submit(Buy { caller: replies.clone(), serves, trace, shard, command }, now);
     }
 }
 

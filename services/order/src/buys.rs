@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::link::{LinkSender, Pending};
 use common::shutdown::Shutdown;
 use parking_lot::Mutex;
-use protocol::call::{CallId, InternalCall, OrderReply, Trace, WriteFailure};
+use protocol::call::{CallId, InternalCall, OrderReply, Served, Trace, WriteFailure};
 use protocol::command::{Outcome, Refusal};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{Index, ShardId};
@@ -32,8 +32,8 @@ const UNDER_WAY_MAX: usize = 1 << 16;
 pub struct Buy {
     /// Who gets the answer.
     pub caller: LinkSender<OrderReply>,
-    /// The caller's number for it.
-    pub call: CallId,
+    /// The caller's run, and its number for it.
+    pub serves: Served,
     /// For logs.
     pub trace: Trace,
     /// Where its books are.
@@ -52,7 +52,13 @@ pub struct Line {
 }
 
 /// What a front end says of a buy.
-pub type Answer = (CallId, Result<Outcome, WriteFailure>);
+#[derive(Debug)]
+pub enum Answer {
+    /// What became of it.
+    Outcome(Result<Outcome, WriteFailure>),
+    /// It has told the caller itself, for the caller is one of its own requests.
+    Given,
+}
 
 /// A line's number; each one that comes up gets its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,12 +166,13 @@ impl Buys {
 
     /// Takes a buy: it is answered in any case, within the patience.
     pub fn submit(&self, buy: Buy, now: Instant) {
-        let Buy { caller, call, trace, shard, command } = buy;
+        let Buy { caller, serves, trace, shard, command } = buy;
         let mut table = self.table.lock();
         let number = CallId(table.buys_made);
         let request_id = trace.request_id.clone();
-        let submit = InternalCall::Submit { call: number, shard, trace, command };
-        let mut buy = UnderWay { caller, call, request_id, submit, on: None, sends: 0, since: now };
+        let submit = InternalCall::Submit { call: number, serves, shard, trace, command };
+        let mut buy =
+            UnderWay { caller, call: serves.call, request_id, submit, on: None, sends: 0, since: now };
         let refusal = if table.stopping {
             Some("this order node is stopping")
         } else if table.under_way.len() >= UNDER_WAY_MAX {
@@ -189,19 +196,25 @@ impl Buys {
         }
     }
 
-    fn answered(&self, rank: usize, answers: Vec<Answer>, now: Instant) {
+    fn answered(&self, rank: usize, answers: Vec<(CallId, Answer)>, now: Instant) {
         let mut table = self.table.lock();
         if let Some(up) = table.lines.get_mut(&rank) {
             up.heard = now;
         }
         // One that nobody waits for any more was answered when its patience was over.
         let known =
-            answers.into_iter().filter_map(|(call, result)| Some((table.under_way.remove(&call)?, result)));
-        let finished: Vec<(UnderWay, Result<Outcome, WriteFailure>)> = known.collect();
+            answers.into_iter().filter_map(|(call, answer)| Some((table.under_way.remove(&call)?, answer)));
+        let finished: Vec<(UnderWay, Answer)> = known.collect();
         let is_idle = table.under_way.is_empty();
         drop(table);
-        for (buy, result) in finished {
-            buy.finish(result, now);
+        for (buy, answer) in finished {
+            match answer {
+                Answer::Outcome(result) => buy.finish(result, now),
+                Answer::Given => {
+                    let took_us = (now - buy.since).as_micros();
+                    tracing::debug!(request_id = buy.request_id, took_us, "answered by the front end");
+                }
+            }
         }
         if is_idle {
             self.idle.notify_waiters();
@@ -293,7 +306,7 @@ pub struct LineGuard {
 
 impl LineGuard {
     /// Answers have come over the line: passes each on to whoever asked.
-    pub fn answered(&self, answers: Vec<Answer>, now: Instant) {
+    pub fn answered(&self, answers: Vec<(CallId, Answer)>, now: Instant) {
         self.buys.answered(self.rank, answers, now);
     }
 }

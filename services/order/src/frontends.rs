@@ -19,7 +19,7 @@ use protocol::ids::NodeId;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::buys::{Buys, Line};
+use crate::buys::{Answer, Buys, Line};
 use crate::order_ids::OrderIds;
 use crate::projection::Input;
 
@@ -114,7 +114,10 @@ async fn carry(connected: Connected, rank: usize, buys: &Arc<Buys>) -> RecvError
             let mut answers = Vec::with_capacity(replies.len());
             for reply in replies {
                 match reply {
-                    InternalReply::Submitted { call, result } => answers.push((call, result)),
+                    InternalReply::Submitted { call, result } => {
+                        answers.push((call, Answer::Outcome(result)))
+                    }
+                    InternalReply::Answered { call } => answers.push((call, Answer::Given)),
                     InternalReply::CommitIndex { call, result } => commits.resolve(call, result),
                     InternalReply::Feed(_) | InternalReply::StartOver { .. } => {
                         tracing::warn!("a front end feeds a link on which nothing is followed");
@@ -146,7 +149,11 @@ async fn feed(connected: Connected, inputs: &mpsc::Sender<Input>, ids: &OrderIds
                     next = Some(Input::Feed(feed));
                 }
                 Ok(InternalReply::StartOver { shard }) => next = Some(Input::StartOver(shard)),
-                Ok(InternalReply::Submitted { .. } | InternalReply::CommitIndex { .. }) => {
+                Ok(
+                    InternalReply::Submitted { .. }
+                    | InternalReply::Answered { .. }
+                    | InternalReply::CommitIndex { .. },
+                ) => {
                     tracing::warn!("a front end answers what it was not asked");
                 }
                 Err(problem) => return problem,

@@ -14,10 +14,10 @@ use common::runfile;
 use common::secret::{Secret, cluster_secret};
 use common::shutdown::{self, Trigger};
 use order::{Node, NodeError};
-use protocol::call::{CallId, Feed, InternalReply, OrderCall, OrderReply, Trace, WriteFailure};
+use protocol::call::{CallId, Feed, InternalReply, OrderCall, OrderReply, Served, Trace, WriteFailure};
 use protocol::catalogue::{Order, OrderLine, SoldItem};
 use protocol::command::{Action, CommandKey, Outcome, Refusal, Scope};
-use protocol::ids::{BookId, Chain, Index, NodeId, OrderId, ShardId, Timestamp};
+use protocol::ids::{BookId, Chain, Index, NodeId, OrderId, RunId, ShardId, Timestamp};
 use stand_in::{DEADLINE, StandIn, Submit};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const SHARD: ShardId = ShardId(0);
+const RUN: RunId = RunId(7);
 /// A node ends by itself, well before it would give up what it waits for.
 const STOPPED: Duration = Duration::from_secs(4);
 
@@ -110,7 +111,13 @@ impl Running {
     fn buy(&self, call: u64, lines: &[(u64, u64)]) {
         let lines = lines.iter().map(|(book, quantity)| line(*book, *quantity)).collect();
         self.calls
-            .send(&OrderCall::Buy { call: CallId(call), trace: Trace::default(), key: key(), lines })
+            .send(&OrderCall::Buy {
+                call: CallId(call),
+                run: RUN,
+                trace: Trace::default(),
+                key: key(),
+                lines,
+            })
             .unwrap();
     }
 
@@ -199,6 +206,27 @@ async fn a_buy_goes_to_a_front_end_and_its_outcome_comes_back() {
     assert_eq!(node.bought().await.0, 6, "answers come as they come");
     first.answer(Ok(Outcome::Sold(sold(order.0))));
     assert_eq!(node.bought().await, (5, Ok(Outcome::Sold(sold(order.0)))));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_front_end_has_answered_itself_is_not_answered_again() {
+    let place = Place::new();
+    let mut front_end = place.stand_in().await;
+    let mut node = start(place.config(&[&front_end], 1000), &place.secret).await;
+    node.buy(1, &[(1, 1)]);
+    node.buy(2, &[(1, 1)]);
+    let (first, second) = (front_end.submit().await, front_end.submit().await);
+    assert_eq!([first.serves, second.serves], [1, 2].map(|call| Served { run: RUN, call: CallId(call) }));
+    first.answered_there();
+    second.answer(Ok(Outcome::Sold(sold(2))));
+    assert_eq!(node.bought().await.0, 2);
+    // It waits for neither any more.
+    node.trigger.fire();
+    assert!(
+        timeout(STOPPED, node.replies.recv()).await.unwrap().is_err(),
+        "the link closes without an answer"
+    );
     node.stop().await;
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::link::{self, Connected, LinkSender, Opened};
 use common::secret::Secret;
 use parking_lot::Mutex;
-use protocol::call::{CallId, InternalCall, InternalReply, WriteFailure};
+use protocol::call::{CallId, InternalCall, InternalReply, Served, WriteFailure};
 use protocol::command::{Command, Outcome};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{Chain, Index, ShardId};
@@ -25,6 +25,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Submit {
     pub(crate) shard: ShardId,
     pub(crate) command: EncodedCommand,
+    pub(crate) serves: Served,
     call: CallId,
     link: LinkSender<InternalReply>,
 }
@@ -32,6 +33,11 @@ pub(crate) struct Submit {
 impl Submit {
     pub(crate) fn answer(&self, result: Result<Outcome, WriteFailure>) {
         self.link.send(&InternalReply::Submitted { call: self.call, result }).unwrap();
+    }
+
+    /// As a front end does whose own request it is.
+    pub(crate) fn answered_there(&self) {
+        self.link.send(&InternalReply::Answered { call: self.call }).unwrap();
     }
 
     pub(crate) fn decoded(&self) -> Command {
@@ -161,8 +167,8 @@ impl Sorter {
     async fn put(&self, call: InternalCall, link: LinkSender<InternalReply>) {
         // A test that has ended takes no more.
         let _gone = match call {
-            InternalCall::Submit { call, trace: _, shard, command } => {
-                self.submits.send(Submit { shard, command, call, link }).await.is_err()
+            InternalCall::Submit { call, serves, trace: _, shard, command } => {
+                self.submits.send(Submit { shard, command, serves, call, link }).await.is_err()
             }
             InternalCall::Follow { shard, after, chain } => {
                 self.follows.send(Follow { shard, after, chain, link }).await.is_err()
