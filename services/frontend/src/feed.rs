@@ -11,6 +11,7 @@ use protocol::call::Feed;
 use protocol::catalogue::Order;
 use protocol::ids::{Chain, Index, ShardId};
 use protocol::writer::Committed;
+use tokio::sync::watch;
 
 /// How many sales of a shard are kept at hand; a follower further behind is served by a replica.
 const SALES_KEPT: usize = 16 * 1024;
@@ -22,7 +23,14 @@ const FEED_SALES: usize = 1024;
 
 /// The recent sales of all shards. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Feeds(Arc<BTreeMap<ShardId, Mutex<Recent>>>);
+pub struct Feeds(Arc<BTreeMap<ShardId, ShardFeed>>);
+
+#[derive(Debug, Default)]
+struct ShardFeed {
+    recent: Mutex<Recent>,
+    /// Rises whenever somebody waits for what is committed to be fed.
+    wanted: watch::Sender<u64>,
+}
 
 #[derive(Debug, Default)]
 struct Recent {
@@ -42,13 +50,13 @@ impl Feeds {
     /// Feeds of these shards.
     #[must_use]
     pub fn new(shards: impl Iterator<Item = ShardId>) -> Self {
-        Self(Arc::new(shards.map(|shard| (shard, Mutex::default())).collect()))
+        Self(Arc::new(shards.map(|shard| (shard, ShardFeed::default())).collect()))
     }
 
     /// Something was committed.
     pub fn push(&self, shard: ShardId, committed: Committed) {
-        let Some(recent) = self.0.get(&shard) else { return };
-        let mut recent = recent.lock();
+        let Some(feed) = self.0.get(&shard) else { return };
+        let mut recent = feed.recent.lock();
         let Committed { after, index, chain, sales } = committed;
         let Some(sales) = sales else {
             // A new writer found entries whose sales it has not seen: a replica knows them.
@@ -66,7 +74,7 @@ impl Feeds {
     /// What was committed after an index, up to a bounded number of sales, if it is at hand from there on.
     #[must_use]
     pub fn after(&self, shard: ShardId, after: Index) -> Option<Feed> {
-        let recent = self.0.get(&shard)?.lock();
+        let recent = self.0.get(&shard)?.recent.lock();
         let start = recent.commits.partition_point(|commit| commit.after < after);
         if recent.commits.get(start)?.after != after {
             return None;
@@ -81,6 +89,19 @@ impl Feeds {
             }
         }
         Some(feed)
+    }
+
+    /// Somebody waits for what is committed of a shard: it is fed without gathering.
+    pub fn want(&self, shard: ShardId) {
+        if let Some(feed) = self.0.get(&shard) {
+            feed.wanted.send_modify(|wanted| *wanted += 1);
+        }
+    }
+
+    /// Changes whenever somebody waits.
+    #[must_use]
+    pub fn wanted(&self, shard: ShardId) -> Option<watch::Receiver<u64>> {
+        self.0.get(&shard).map(|feed| feed.wanted.subscribe())
     }
 }
 

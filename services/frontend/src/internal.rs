@@ -4,17 +4,21 @@
 //! its own requests depend on get through.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::exit::with_causes;
 use common::link::{self, Connected, LinkSender, Opened, RecvError};
 use protocol::call::{Content, Feed, InternalCall, InternalReply, Query, WriteFailure};
 use protocol::ids::{Chain, Index, NodeId, ShardId};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::{App, Failure};
 use crate::writers::{ShardEvent, Ticket};
 
+/// How long sales gather before they are fed on, as long as nobody looks for an order. A feed costs every order node
+/// a transaction, however many sales it has.
+const GATHER: Duration = Duration::from_millis(20);
 /// How many sales a page has that is read from a replica for a follower.
 const SALES_PAGE: u32 = 2000;
 
@@ -79,6 +83,8 @@ async fn dispatch(
                     },
                     None => Err(format!("there is no shard {shard}")),
                 };
+                // Whoever asks waits until its book is there.
+                app.parts().feeds.want(shard);
                 drop(replies.send(&InternalReply::CommitIndex { call, result }));
             }
         }
@@ -98,8 +104,15 @@ async fn follow(app: App, replies: Replies, shard: ShardId, (mut after, chain): 
         drop(replies.send(&InternalReply::StartOver { shard }));
         return;
     }
+    let mut wanted = app.parts().feeds.wanted(shard);
+    let mut gathered_at = Instant::now();
     loop {
         state.committed_beyond(after).await;
+        if let Some(wanted) = &mut wanted {
+            // Either will do. That nobody can ask any more does not happen while the feeds are here.
+            drop(timeout_at(gathered_at, wanted.changed()).await);
+        }
+        gathered_at = Instant::now() + GATHER;
         let feed = match app.parts().feeds.after(shard, after) {
             Some(feed) => Ok(feed),
             None => read_feed(&app, shard, after).await,
