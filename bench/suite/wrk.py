@@ -13,18 +13,46 @@ request = function()
     return wrk.format("GET", "/lookup/" .. math.random(1, {books}))
 end
 """
+# A buy of one copy of any book. `key` gives it an idempotency key that no other has, of 32 random hex digits.
+ANY_BUY = """\
+local random = io.open("/dev/urandom", "rb")
+local function seed()
+    local a, b, c = random:read(3):byte(1, 3)
+    return a * 65536 + b * 256 + c
+end
+math.randomseed(seed())
+local function key()
+    return string.format("%08x%08x%08x%08x", math.random(0, 4294967295), math.random(0, 4294967295),
+        math.random(0, 4294967295), seed())
+end
+local headers = {{["Content-Type"] = "application/json"}}
+request = function()
+    headers["Idempotency-Key"] = {key}
+    return wrk.format("POST", "/buy", headers, '{{"id":' .. math.random(1, {books}) .. '}}')
+end
+"""
 
 
-def wrk(url, connections, seconds, pids, books=None, headers=()):
-    """One run: of the URL itself, or of lookups of any of so many books.
+def any_book(books):
+    """Lookups of any of so many books."""
+    return ANY_BOOK.format(books=books)
+
+
+def any_buy(books, keys):
+    """Buys of any of so many books, with keys of the caller's or without."""
+    return ANY_BUY.format(books=books, key="key()" if keys else "nil")
+
+
+def wrk(url, connections, seconds, pids, requests="", headers=(), threads=THREADS):
+    """One run: of the URL itself, or of the requests that a script makes.
 
     `pids` gives all processes that serve; the CPU time that they take is divided by the requests.
     """
     with tempfile.NamedTemporaryFile("w", prefix="bookends-bench-", suffix=".lua") as script:
         script.write((ROOT / "bench/wrk.lua").read_text())
-        script.write(ANY_BOOK.format(books=books) if books else "")
+        script.write(requests)
         script.flush()
-        command = ["wrk", f"-t{THREADS}", f"-c{connections}", f"-d{seconds}s", "-s", script.name]
+        command = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s", "-s", script.name]
         for header in headers:
             command += ["-H", header]
         before = cpu_seconds(pids())

@@ -4,14 +4,17 @@ from ..bench import Failure, middle
 from ..etcd import Etcd
 from ..figure import Figure, at_least, ms
 from ..postgres import Postgres
-from ..store import Store, numbers
+from ..store import Store
+from ..wrk import any_buy, wrk
 
 ABOUT = "buys against PostgreSQL with a synchronous standby, and puts of etcd"
 TITLE = "Buys"
-PACKAGES = {"/usr/lib/postgresql/15/bin/postgres": "postgresql", "etcd": "etcd-server"}
+PACKAGES = {"/usr/lib/postgresql/15/bin/postgres": "postgresql", "etcd": "etcd-server", "wrk": "wrk"}
 HOW = """\
-64 connections, each with one buy at a time (closed loop), of 1,000 books. *bookends* is `bookends load --mix buy=1`
-over HTTP, each buy with an idempotency key of its own, fsynced by both replicas before it is acknowledged. PostgreSQL has
+64 connections, each with one buy at a time (closed loop), of 1,000 books. *bookends* is driven over HTTP by `wrk
+-t1` with JSON bodies, each buy with an idempotency key of its own (32 random digits, the dearest kind: they are found in
+no order), fsynced by both replicas before it is acknowledged; *bookends, no keys* leaves the keys to the store, so that a
+caller could not safely repeat a buy, as none of the others' can. PostgreSQL has
 one synchronous standby (`synchronous_commit = on`: flushed on both), `shared_buffers = 256MB`, `max_wal_size = 4GB`, and
 is driven over TCP by `pgbench -M prepared -c 64 -j 1`: *transaction* is BEGIN, UPDATE, INSERT, COMMIT; *statement* is the
 same as one statement (`with … update … returning … insert`). *etcd* has three nodes and gets puts of 19 bytes of key and
@@ -21,18 +24,21 @@ the medians of all rounds are given."""
 BOOKS = 1000
 MANY = 64
 TARGETS = {"transaction": 3.0, "statement": 1.5, "etcd": 2.0}
-NAMES = {"transaction": "PostgreSQL, transaction", "statement": "PostgreSQL, one statement", "etcd": "etcd puts"}
+NAMES = {"no-keys": "bookends, no keys", "transaction": "PostgreSQL, transaction", "statement": "PostgreSQL, one statement", "etcd": "etcd puts"}
 
 
 def measure(bench):
     # Named beforehand: what is missing is told before anything is started.
     with Store(bench, BOOKS) as store, Postgres(bench, BOOKS) as postgres, Etcd(bench) as etcd:
         seconds = bench.seconds
-        duration = ("--duration", str(seconds))
+
+        def buys(connections, keys):
+            return wrk(store.url, connections, seconds, store.pids, requests=any_buy(BOOKS, keys), threads=1)
 
         def contestants(connections):
             return {
-                "bookends": lambda: numbers(store.load("buy=1", connections, *duration), "buy"),
+                "bookends": lambda: buys(connections, keys=True),
+                "no-keys": lambda: buys(connections, keys=False),
                 "transaction": lambda: postgres.buys("transaction", connections, seconds),
                 "statement": lambda: postgres.buys("statement", connections, seconds),
                 "etcd": lambda: etcd.puts(connections, seconds),
