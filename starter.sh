@@ -77,7 +77,7 @@ elif [ "$build" = always ] || ! built; then
             -type f \( -name '*.rs' -o -name 'Cargo.*' \) -newer "$stamp" -print -quit)"
         [ -n "$changed" ] || quiet=(--quiet)
     fi
-    if ! (cd -- "$here" && cargo build --release --locked --workspace --bins ${quiet[@]+"${quiet[@]}"} >&2); then
+    if ! (cd -- "$here" && cargo build --release --locked --bins ${quiet[@]+"${quiet[@]}"} >&2); then
         echo 'starter.sh: the build failed' >&2
         exit 1
     fi
