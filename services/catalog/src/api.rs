@@ -26,8 +26,8 @@ use crate::shard::{Input, Shard};
 use crate::store::{LogSlice, Readers, StoreError};
 
 /// The most entries and bytes of a page of the log: large enough that a replica that missed much gets
-/// on, small enough that a page is applied within the patience of everyone.
-const PAGE_ENTRIES_MAX: usize = 4096;
+/// on, small enough that to enter one holds up nobody who shares the machine for long.
+const PAGE_ENTRIES_MAX: usize = 1024;
 const PAGE_BYTES_MAX: usize = 4 << 20;
 /// The size of a snapshot's parts.
 const PART_BYTES: usize = 256 << 10;

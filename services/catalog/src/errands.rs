@@ -2,7 +2,8 @@
 //! a recount of its own rows.
 //!
 //! One errand at a time, in order; a replica in resync waits for each before it asks for the next. The
-//! link to the peer is kept from one page to the next.
+//! link to the peer is kept from one page to the next. Between pages there is a rest: a replica that levels serves
+//! nobody yet, and may share its machine with those who do.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::shard::Input;
 use crate::store::{Readers, StoreError};
@@ -31,6 +32,9 @@ const ERRANDS_MAX: usize = 16;
 /// How long a peer may take for a page or for the next part of a snapshot. Making a snapshot of a large
 /// store takes seconds before its first part comes.
 const PEER_PATIENCE: Duration = Duration::from_secs(30);
+/// After a page the replica rests for as long as it took to enter it, but no longer than this: so a hundred thousand
+/// entries take two seconds more at the most.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 /// Something to fetch.
 #[derive(Debug)]
@@ -90,6 +94,8 @@ pub struct Errands {
     readers: Readers,
     requests: mpsc::Receiver<Errand>,
     inputs: SyncSender<Input>,
+    /// When the last page was handed over; none if something else was.
+    page_handed_over: Option<Instant>,
 }
 
 struct Peer {
@@ -104,7 +110,7 @@ impl Errands {
     /// The errands of a shard, and where to ask for them.
     pub fn new(shard: ShardId, readers: Readers, inputs: SyncSender<Input>) -> (Self, mpsc::Sender<Errand>) {
         let (sender, requests) = mpsc::channel(ERRANDS_MAX);
-        (Self { shard, readers, requests, inputs }, sender)
+        (Self { shard, readers, requests, inputs, page_handed_over: None }, sender)
     }
 
     /// Carries out errands until shutdown.
@@ -120,6 +126,7 @@ impl Errands {
                 input = self.carry_out(errand, &config, &secret, &me, &mut peer) => input,
                 () = shutdown.wait() => return,
             };
+            self.page_handed_over = matches!(input, Input::Pulled { .. }).then(Instant::now);
             let inputs = self.inputs.clone();
             // The thread may be busy with a large batch: its queue is waited for off the runtime.
             let handed_over = tokio::task::spawn_blocking(move || inputs.send(input)).await;
@@ -139,6 +146,9 @@ impl Errands {
     ) -> Input {
         match errand {
             Errand::Pull { source, after } => {
+                // It is asked for once the last one is entered.
+                let took = self.page_handed_over.map(|handed_over| handed_over.elapsed());
+                sleep(took.unwrap_or_default().min(REST_MAX)).await;
                 let page = self.pull(config, secret, me, peer, &source, after).await;
                 self.or_failed(page.map(|page| Input::Pulled { source, page }), peer)
             }
