@@ -1,7 +1,7 @@
 //! The audit: what was sold and what is left make what there was.
 //!
 //! A shard's *ledger* says what has changed the stock of its books, entry by entry: sales, deliveries, books
-//! that came and went. It is made from the write log and the table of sales. The audit compares it with what
+//! that came and went. It is made from the write log and the stored sales. The audit compares it with what
 //! the store says elsewhere:
 //!
 //! - Each book, as it is listed with its version, has the copies that the ledger comes to at that version.

@@ -111,7 +111,7 @@ async fn a_replica_that_missed_more_than_the_log_keeps_takes_a_snapshot() {
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = Connection::open_with_flags(cluster.shard_file("catalog-1"), flags).unwrap();
-    let first: i64 = conn.query_row("SELECT min(idx) FROM log", [], |row| row.get(0)).unwrap();
+    let first: i64 = conn.query_row("SELECT min(first) FROM log", [], |row| row.get(0)).unwrap();
     assert!(first > 3, "the log still reaches back to {first}");
     cluster.start_node("catalog-2").await;
     cluster.level().await;

@@ -94,6 +94,12 @@ impl TopicKey {
         Self(key)
     }
 
+    /// The key that another one gave as text: nothing of it is changed any more.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// The key as text; empty if the topic had no word.
     #[must_use]
     pub fn as_str(&self) -> &str {

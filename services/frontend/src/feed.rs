@@ -1,7 +1,7 @@
 //! What order nodes follow: the sales of each shard, in the order of its log, up to the commit index.
 //!
-//! What was committed of late is at hand; for what lies further back a replica's table of sales is
-//! asked, under the same rules as any read, so that nothing is fed that might still be undone.
+//! What was committed of late is at hand; for what lies further back a replica is asked, under the same rules as
+//! for any read, so that nothing is fed that might still be undone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -4,19 +4,21 @@
 //! hash table, so that all replicas come to the same rows. A command that must be refused half-way is
 //! taken back by the same steps that undo an entry.
 
-use std::collections::BTreeSet;
-
 use protocol::catalogue::{Book, NewBook, Order, OrderLine, STOCK_MAX, SoldItem, TopicKey};
 use protocol::command::{Action, Command, Outcome, Refusal};
 use protocol::entry::Entry;
-use protocol::ids::{BOOK_ID_MAX, BookId, Epoch, Index, OrderId, ShardId, Timestamp};
+use protocol::ids::{BOOK_ID_MAX, BookId, Digest, Epoch, Index, OrderId, ShardId, Timestamp};
 use protocol::message::CacheKey;
 use protocol::mutant;
+use rusqlite::Connection;
 
+use super::books::{BookRow, Tables};
 use super::error::{Fault, Step};
+use super::keys::{Keys, KeysChange};
 use super::meta::Part;
-use super::rows::{self, BookRow, OutcomeRow, Priced, SaleRow, Stock, Tables, encode};
-use super::undo::{Undo, UndoStep};
+use super::outcomes::Outcomes;
+use super::shelf::Stock;
+use super::undo::UndoStep;
 
 /// What came of a batch of entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,12 +30,18 @@ pub struct Applied {
 }
 
 /// Applies entries one after the other.
-#[derive(Debug)]
 pub(super) struct Applier<'c> {
-    pub(super) tables: Tables<'c>,
+    tables: Tables<'c>,
+    outcomes: Outcomes<'c>,
     part: Part,
-    outcomes: Vec<Outcome>,
-    touched: BTreeSet<CacheKey>,
+    done: Vec<Outcome>,
+}
+
+/// What is left to do once entries have been applied.
+pub(super) struct Finish {
+    pub(super) applied: Applied,
+    pub(super) digest: Digest,
+    pub(super) keys: KeysChange,
 }
 
 /// The work on one entry.
@@ -67,45 +75,40 @@ impl From<Refusal> for Stop {
 
 impl<'c> Applier<'c> {
     /// Begins with the tables as they are.
-    pub(super) fn new(tables: Tables<'c>, part: Part) -> Self {
-        Self { tables, part, outcomes: Vec::new(), touched: BTreeSet::new() }
+    pub(super) fn new(conn: &'c Connection, part: Part, digest: Digest, keys: &'c Keys) -> Step<Self> {
+        let (tables, outcomes) = (Tables::new(conn, digest)?, Outcomes::new(conn, keys)?);
+        Ok(Self { tables, outcomes, part, done: Vec::new() })
     }
 
     /// Carries out an entry, and gives what is needed to undo it.
-    pub(super) fn apply(&mut self, entry: &Entry) -> Step<Undo> {
+    pub(super) fn apply(&mut self, entry: &Entry) -> Step<Vec<UndoStep>> {
         let command = command_of(entry)?;
         let fingerprint = command.fingerprint();
-        let first = rows::outcome(self.tables.conn, &command.key)?;
-        if mutant!(KeyIgnored) && first.is_some() {
-            self.tables.remove_outcome(&command.key)?;
-        } else if let Some(first) = first {
-            self.outcomes.push(outcome_again(&first, &command)?);
-            return Ok(Undo { key: None, steps: Vec::new() });
+        let Command { key, at, action } = command;
+        let again = self.outcomes.again(&key, fingerprint)?;
+        if let Some(outcome) = again.filter(|_| !mutant!(KeyIgnored)) {
+            self.done.push(outcome);
+            return Ok(Vec::new());
         }
-        let mut work = Work {
-            tables: &mut self.tables,
-            part: self.part,
-            index: entry.index,
-            epoch: entry.epoch,
-            at: command.at,
-            steps: Vec::new(),
-            touched: Vec::new(),
-        };
-        let outcome = work.carry_out(command.action)?;
+        let Entry { index, epoch, .. } = *entry;
+        let (tables, part) = (&mut self.tables, self.part);
+        let mut work = Work { tables, part, index, epoch, at, steps: Vec::new(), touched: Vec::new() };
+        let outcome = work.carry_out(action)?;
         let Work { steps, touched, .. } = work;
-        self.touched.extend(touched);
-        let row = OutcomeRow { fingerprint, index: entry.index, result: encode(&outcome) };
-        let is_stored = !(mutant!(RefusalNotStored) && matches!(outcome, Outcome::Refused(_)));
-        if is_stored {
-            self.tables.add_outcome(&command.key, &row)?;
+        self.tables.touched.extend(touched);
+        if !(mutant!(RefusalNotStored) && matches!(outcome, Outcome::Refused(_))) {
+            self.outcomes.add(index, &key, fingerprint, &outcome, &mut self.tables.sum)?;
         }
-        self.outcomes.push(outcome);
-        Ok(Undo { key: is_stored.then_some(command.key), steps })
+        self.done.push(outcome);
+        Ok(steps)
     }
 
-    /// What came of all of them.
-    pub(super) fn finish(self) -> Applied {
-        Applied { outcomes: self.outcomes, touched: self.touched.into_iter().collect() }
+    /// Writes what is still in memory alone, once entries up to `last` have been added to those up to `before`.
+    pub(super) fn finish(mut self, before: Index, last: Index) -> Step<Finish> {
+        self.tables.settle()?;
+        let Tables { sum, touched, .. } = self.tables;
+        let applied = Applied { outcomes: self.done, touched: touched.into_iter().collect() };
+        Ok(Finish { applied, digest: sum.digest, keys: self.outcomes.finish(before, last)? })
     }
 }
 
@@ -113,15 +116,6 @@ impl<'c> Applier<'c> {
 pub(super) fn command_of(entry: &Entry) -> Step<Command> {
     let place = || format!("entry {}", entry.index);
     entry.command.decode().map_err(|problem| Fault::corrupt(place(), problem.to_string()))
-}
-
-/// What a command gets whose key was used before.
-pub(super) fn outcome_again(first: &OutcomeRow, command: &Command) -> Step<Outcome> {
-    if first.fingerprint == command.fingerprint() {
-        first.decode()
-    } else {
-        Ok(Outcome::Refused(Refusal::KeyConflict))
-    }
 }
 
 impl Work<'_, '_> {
@@ -140,9 +134,7 @@ impl Work<'_, '_> {
             Ok(outcome) => Ok(outcome),
             Err(Stop::Failed(fault)) => Err(fault),
             Err(Stop::Refused(refusal)) => {
-                if !self.steps.is_empty() {
-                    UndoStep::take_back(self.tables, &self.steps, self.index)?;
-                }
+                UndoStep::take_back(self.tables, &self.steps)?;
                 self.steps.clear();
                 self.touched.clear();
                 Ok(Outcome::Refused(refusal))
@@ -152,17 +144,16 @@ impl Work<'_, '_> {
 
     fn buy(&mut self, order: OrderId, lines: &[OrderLine]) -> Result<Outcome, Stop> {
         let mut items = Vec::with_capacity(lines.len());
-        for (line, number) in lines.iter().zip(0..) {
-            let OrderLine { book, quantity: asked } = *line;
-            let Priced { stock, title, topic } =
-                self.tables.priced(book)?.ok_or(Refusal::NoSuchBook { book })?;
-            let available = stock.quantity;
-            let left = available.checked_sub(asked).ok_or(Refusal::OutOfStock { book, asked, available })?;
-            self.restock(book, topic, stock, Stock { quantity: left, ..stock })?;
-            let item = SoldItem { book, title, quantity: asked, unit_cost_cents: stock.cost_cents };
-            let sale = SaleRow { index: self.index, line: number, order, item, at: self.at };
-            self.tables.add_sale(&sale)?;
-            items.push(sale.item);
+        for OrderLine { book: id, quantity: asked } in lines.iter().copied() {
+            let book = self.tables.shelved(id)?.ok_or(Refusal::NoSuchBook { book: id })?;
+            let old = book.stock;
+            let available = old.quantity;
+            let left =
+                available.checked_sub(asked).ok_or(Refusal::OutOfStock { book: id, asked, available })?;
+            book.stock = Stock { quantity: left, version: self.index, epoch: self.epoch, ..old };
+            self.steps.push(UndoStep::Stock { book: id, old });
+            let (title, unit_cost_cents) = (book.title.clone(), old.cost_cents);
+            items.push(SoldItem { book: id, title, quantity: asked, unit_cost_cents });
         }
         Ok(Outcome::Sold(Order { id: order, items, at: self.at }))
     }
@@ -186,19 +177,12 @@ impl Work<'_, '_> {
     }
 
     fn change(&mut self, row: BookRow, change: impl FnOnce(Stock) -> Stock) -> Result<Outcome, Stop> {
-        let topic = row.topic_key();
-        let stock = self.restock(row.book.id, topic, row.stock(), change(row.stock()))?;
-        let Stock { cost_cents, quantity, version, epoch: _ } = stock;
+        let old = row.stock();
+        let new = Stock { version: self.index, epoch: self.epoch, ..change(old) };
+        self.tables.restock(&row, new);
+        self.steps.push(UndoStep::Stock { book: row.book.id, old });
+        let Stock { cost_cents, quantity, version, epoch: _ } = new;
         Ok(Outcome::Changed(Book { cost_cents, quantity, version, ..row.book }))
-    }
-
-    /// Gives a book another stock or price, as of this entry.
-    fn restock(&mut self, book: BookId, topic: TopicKey, old: Stock, new: Stock) -> Step<Stock> {
-        let new = Stock { version: self.index, epoch: self.epoch, ..new };
-        self.tables.set_stock(book, old, new)?;
-        self.steps.push(UndoStep::Stock { book, old });
-        self.touched.extend([CacheKey::Book(book), CacheKey::Topic(topic), CacheKey::Pages]);
-        Ok(new)
     }
 
     /// Adds or replaces a book; the second is whether it is new.

@@ -1,20 +1,20 @@
 //! What has changed the stock of books, entry by entry, for an audit of sales against stock.
 //!
-//! Sales come from their table, the other changes from the commands of the log, neither from the books
-//! themselves: that is what makes a comparison with the books worth something. A command counts only if the
-//! outcome under its key is of its own entry, and no refusal.
+//! Sales come from the stored outcomes, the other changes from the commands of the log, neither from the books
+//! themselves: that is what makes a comparison with the books worth something. A command counts only if it has
+//! an outcome of its own, and no refusal.
+
+use std::ops::ControlFlow;
 
 use protocol::call::{LedgerPage, StockMove};
-use protocol::catalogue::Order;
 use protocol::command::{Action, Command, Outcome};
 use protocol::ids::Index;
 use rusqlite::Connection;
 
 use super::apply::command_of;
 use super::error::Step;
-use super::log;
 use super::meta::Meta;
-use super::rows::{self, SaleRow, signed};
+use super::{log, outcomes};
 
 /// The part of the ledger after an index: what so many entries have changed, or fewer, if they changed much.
 pub(super) fn page(conn: &Connection, after: Index, limit: u32) -> Step<LedgerPage> {
@@ -23,14 +23,12 @@ pub(super) fn page(conn: &Connection, after: Index, limit: u32) -> Step<LedgerPa
     let end = Index(after.0.saturating_add(limit.max(1).into())).min(last);
     let mut moves = Vec::new();
     let mut upto = end;
-    let mut statement = conn.prepare_cached(
-        "SELECT idx, epoch, command, chain FROM log WHERE idx > ?1 AND idx <= ?2 ORDER BY idx",
-    )?;
-    let range = [signed(after.0)?, signed(end.0.max(after.0))?];
     let begins = log::first(conn)?.unwrap_or(last.next());
     let mut next = after.next().max(begins);
-    for entry in statement.query_map(range, log::read)? {
-        let entry = entry?;
+    log::each_above(conn, after, |entry| {
+        if entry.index > end {
+            return Ok(ControlFlow::Break(()));
+        }
         if entry.index != next {
             return Err(log::gap(next));
         }
@@ -38,10 +36,17 @@ pub(super) fn page(conn: &Connection, after: Index, limit: u32) -> Step<LedgerPa
         moves.extend(changes(conn, entry.index, command_of(&entry)?)?);
         if moves.len() >= limit_rows {
             upto = entry.index;
-            break;
+            return Ok(ControlFlow::Break(()));
         }
-    }
-    moves.extend(sales(conn, after, upto)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    outcomes::each_above(conn, after, |row| {
+        if row.index > upto {
+            return Ok(ControlFlow::Break(()));
+        }
+        moves.extend(row.sale()?.map(|order| (row.index, StockMove::Sold(order))));
+        Ok(ControlFlow::Continue(()))
+    })?;
     // Stable, and no entry is in both lists.
     moves.sort_by_key(|(index, _)| *index);
     Ok(LedgerPage { moves, upto: upto.max(after), last, begins })
@@ -52,11 +57,11 @@ fn changes(conn: &Connection, index: Index, command: Command) -> Step<Vec<(Index
     if let Action::Buy { .. } | Action::SetPrice { .. } = command.action {
         return Ok(Vec::new());
     }
-    let Some(row) = rows::outcome(conn, &command.key)?.filter(|row| row.index == index) else {
+    let Some(outcome) = outcomes::at(conn, index, |row| row.decode())? else {
         return Ok(Vec::new());
     };
     let put = |book, quantity| StockMove::Put { book, quantity };
-    let moves = match (command.action, row.decode()?) {
+    let moves = match (command.action, outcome) {
         (_, Outcome::Refused(_)) => Vec::new(),
         (Action::AddStock { book, amount }, _) => vec![StockMove::Added { book, amount }],
         (Action::RemoveBook { book }, _) => vec![StockMove::Removed { book }],
@@ -70,20 +75,4 @@ fn changes(conn: &Connection, index: Index, command: Command) -> Step<Vec<(Index
         (Action::PutBook(_) | Action::Buy { .. } | Action::SetPrice { .. }, _) => Vec::new(),
     };
     Ok(moves.into_iter().map(|change| (index, change)).collect())
-}
-
-fn sales(conn: &Connection, after: Index, upto: Index) -> Step<Vec<(Index, StockMove)>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT idx, line, order_id, book_id, title, quantity, unit_cost_cents, at
-         FROM sales WHERE idx > ?1 AND idx <= ?2 ORDER BY idx, line",
-    )?;
-    let mut sales: Vec<(Index, Order)> = Vec::new();
-    for sale in statement.query_map([signed(after.0)?, signed(upto.0)?], SaleRow::read)? {
-        let SaleRow { index, order, item, at, line: _ } = sale?;
-        match sales.last_mut() {
-            Some((known, order)) if *known == index => order.items.push(item),
-            _ => sales.push((index, Order { id: order, items: vec![item], at })),
-        }
-    }
-    Ok(sales.into_iter().map(|(index, order)| (index, StockMove::Sold(order))).collect())
 }

@@ -1,16 +1,23 @@
-//! The rows of the write log: entries in order, each with what is needed to undo it.
+//! The write log: entries in order, each with what is needed to undo it.
 //!
-//! The log is cut at its old end: an entry far enough below the commit index is deleted some batches
-//! later, and whoever still needs it takes a snapshot.
+//! A row of the table is a *piece*: entries one behind the other, as a transaction has added them, and beside them
+//! what is needed to undo each; that is missing where the log came with a snapshot. The log is cut at its old
+//! end, piece by piece: an entry far enough below the commit index is deleted some batches later, and whoever
+//! still needs it takes a snapshot.
 
-use bytes::Bytes;
-use protocol::entry::{EncodedCommand, Entry};
+use std::ops::ControlFlow;
+
+use protocol::entry::Entry;
 use protocol::ids::{Chain, Epoch, Index};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
+use super::codec::{Values, encode_onto, number, signed};
 use super::error::{Fault, Step};
 use super::meta::Meta;
-use super::rows::{number, signed};
+use super::undo::UndoStep;
+
+/// The size from which on a piece takes no more entries: who wants one entry reads all of its piece.
+const PIECE_BYTES: usize = 8 << 10;
 
 /// A part of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,28 +46,98 @@ pub(super) struct Range {
     pub(super) max_bytes: usize,
 }
 
-/// Enters an entry.
-pub(super) fn insert(conn: &Connection, entry: &Entry, undo: &[u8]) -> Step<()> {
-    let Entry { index, epoch, command, chain } = entry;
-    conn.prepare_cached("INSERT INTO log (idx, epoch, command, chain, undo) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![
-            signed(index.0)?,
-            signed(epoch.0)?,
-            command.0.as_ref(),
-            chain.0.to_be_bytes(),
-            undo
-        ])?;
+/// Entries on their way into the table.
+#[derive(Debug)]
+pub(super) struct Piece {
+    first: Index,
+    last: Index,
+    entries: Vec<u8>,
+    /// What is needed to undo them; nothing if that is gone for any of them.
+    undo: Option<Vec<u8>>,
+}
+
+impl Piece {
+    pub(super) fn new() -> Self {
+        Self { first: Index(0), last: Index(0), entries: Vec::new(), undo: Some(Vec::new()) }
+    }
+
+    /// Puts an entry behind the others.
+    pub(super) fn add(&mut self, entry: &Entry, undo: Option<&[UndoStep]>, conn: &Connection) -> Step<()> {
+        if undo.is_some() != self.undo.is_some() {
+            self.write(conn)?;
+            self.undo = undo.map(|_| Vec::new());
+        }
+        if self.entries.is_empty() {
+            self.first = entry.index;
+        }
+        self.last = entry.index;
+        encode_onto(entry, &mut self.entries);
+        if let (Some(bytes), Some(steps)) = (&mut self.undo, undo) {
+            encode_onto(&steps, bytes);
+        }
+        if self.entries.len() < PIECE_BYTES { Ok(()) } else { self.write(conn) }
+    }
+
+    /// Writes what is there.
+    pub(super) fn write(&mut self, conn: &Connection) -> Step<()> {
+        if !self.entries.is_empty() {
+            let mut statement =
+                conn.prepare_cached("INSERT INTO log (first, last, entries, undo) VALUES (?1, ?2, ?3, ?4)")?;
+            statement.execute(params![
+                signed(self.first.0)?,
+                signed(self.last.0)?,
+                self.entries,
+                self.undo
+            ])?;
+            self.entries.clear();
+            self.undo.as_mut().map(Vec::clear);
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the entries above an index, first to last, until `look` has seen enough.
+///
+/// What comes is without gaps within a piece; where the log begins, and that its pieces follow one another, is for
+/// the caller to check.
+pub(super) fn each_above(
+    conn: &Connection,
+    index: Index,
+    mut look: impl FnMut(Entry) -> Step<ControlFlow<()>>,
+) -> Step<()> {
+    let mut statement = conn.prepare_cached(
+        "SELECT first, last, entries FROM log
+         WHERE first >= (SELECT ifnull(max(first), 0) FROM log WHERE first <= ?1) ORDER BY first",
+    )?;
+    let mut pieces = statement.query([signed(index.next().0)?])?;
+    while let Some(piece) = pieces.next()? {
+        for entry in entries_of(piece)? {
+            let entry = entry?;
+            if entry.index > index && look(entry)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
     Ok(())
 }
 
-/// Reads `idx, epoch, command, chain`.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    Ok(Entry {
-        index: Index(number(row, 0)?),
-        epoch: Epoch(number(row, 1)?),
-        command: EncodedCommand(Bytes::from(row.get::<_, Vec<u8>>(2)?)),
-        chain: Chain(u128::from_be_bytes(row.get(3)?)),
-    })
+/// The entries of a row with `first, last, entries`.
+fn entries_of<'r>(row: &'r Row<'_>) -> Step<impl Iterator<Item = Step<Entry>> + use<'r>> {
+    let (first, last) = (Index(number(row, 0)?), Index(number(row, 1)?));
+    let bytes = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+    let mut values = Values::<Entry>::of(bytes);
+    let mut next = first;
+    Ok(std::iter::from_fn(move || {
+        let entry = match values.next() {
+            None if next == last.next() => return None,
+            None => Err(gap(next)),
+            Some(Err(problem)) => Err(Fault::corrupt(format!("entry {next}"), problem.to_string())),
+            Some(Ok(entry)) if entry.index != next || next > last => Err(gap(next)),
+            Some(Ok(entry)) => Ok(entry),
+        };
+        next = next.next();
+        Some(entry)
+    }))
 }
 
 /// Some of the entries.
@@ -72,23 +149,24 @@ pub(super) fn slice(conn: &Connection, range: Range) -> Step<LogSlice> {
     if after >= upto {
         return Ok(LogSlice::Entries { entries, last });
     }
-    let mut statement = conn.prepare_cached(
-        "SELECT idx, epoch, command, chain FROM log WHERE idx > ?1 AND idx <= ?2 ORDER BY idx",
-    )?;
-    let mut rows = statement.query([signed(after.0)?, signed(upto.0)?])?;
     let mut next = after.next();
     let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let entry = read(row)?;
+    let mut gone = false;
+    each_above(conn, after, |entry| {
         if entry.index != next {
-            return if entries.is_empty() { Ok(LogSlice::Gone) } else { Err(gap(next)) };
+            gone = entries.is_empty();
+            return if gone { Ok(ControlFlow::Break(())) } else { Err(gap(next)) };
         }
         bytes += entry.command.0.len();
         if entries.len() >= max_entries.max(1) || (bytes > max_bytes && !entries.is_empty()) {
-            break;
+            return Ok(ControlFlow::Break(()));
         }
         next = next.next();
         entries.push(entry);
+        Ok(if next > upto { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    if gone {
+        return Ok(LogSlice::Gone);
     }
     if entries.is_empty() {
         return Err(gap(next));
@@ -103,11 +181,12 @@ pub(super) fn gap(index: Index) -> Fault {
 
 /// The chains of the log from an index on.
 pub(super) fn tail(conn: &Connection, from: Index) -> Step<Vec<(Index, Chain)>> {
-    let mut statement = conn.prepare_cached("SELECT idx, chain FROM log WHERE idx >= ?1 ORDER BY idx")?;
-    let rows = statement.query_map([signed(from.0)?], |row| {
-        Ok((Index(number(row, 0)?), Chain(u128::from_be_bytes(row.get(1)?))))
+    let mut tail = Vec::new();
+    each_above(conn, Index(from.0.saturating_sub(1)), |entry| {
+        tail.push((entry.index, entry.chain));
+        Ok(ControlFlow::Continue(()))
     })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    Ok(tail)
 }
 
 /// The epoch and chain of an entry, if the log still has it.
@@ -115,20 +194,78 @@ pub(super) fn mark(conn: &Connection, index: Index) -> Step<Option<(Epoch, Chain
     if index == Index(0) {
         return Ok(Some((Epoch(0), Chain::default())));
     }
-    let mut statement = conn.prepare_cached("SELECT epoch, chain FROM log WHERE idx = ?1")?;
-    let read = |row: &Row<'_>| Ok((Epoch(number(row, 0)?), Chain(u128::from_be_bytes(row.get(1)?))));
-    Ok(statement.query_row([signed(index.0)?], read).optional()?)
+    let mut mark = None;
+    each_above(conn, Index(index.0 - 1), |entry| {
+        mark = (entry.index == index).then_some((entry.epoch, entry.chain));
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(mark)
 }
 
 /// The first index that the log still has.
 pub(super) fn first(conn: &Connection) -> Step<Option<Index>> {
     let first: Option<i64> =
-        conn.prepare_cached("SELECT min(idx) FROM log")?.query_row([], |row| row.get(0))?;
+        conn.prepare_cached("SELECT min(first) FROM log")?.query_row([], |row| row.get(0))?;
     Ok(first.and_then(|index| u64::try_from(index).ok()).map(Index))
 }
 
-/// Deletes the entries below an index.
-pub(super) fn cut_below(conn: &Connection, index: Index) -> Step<()> {
-    conn.prepare_cached("DELETE FROM log WHERE idx < ?1")?.execute([signed(index.0)?])?;
-    Ok(())
+/// Deletes the pieces that end below an index. Gives the first index that is left.
+pub(super) fn cut_below(conn: &Connection, index: Index) -> Step<Option<Index>> {
+    let mut statement =
+        conn.prepare_cached("DELETE FROM log WHERE first < (SELECT max(first) FROM log WHERE first <= ?1)")?;
+    statement.execute([signed(index.0)?])?;
+    first(conn)
+}
+
+/// What is needed to undo the entries above an index, first to last.
+pub(super) fn undo_above(conn: &Connection, index: Index) -> Step<Vec<(Index, Vec<UndoStep>)>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT first, last, undo FROM log
+         WHERE first >= (SELECT ifnull(max(first), 0) FROM log WHERE first <= ?1) ORDER BY first",
+    )?;
+    let mut pieces = statement.query([signed(index.next().0)?])?;
+    let mut undo = Vec::new();
+    while let Some(piece) = pieces.next()? {
+        let (first, last) = (Index(number(piece, 0)?), Index(number(piece, 1)?));
+        let steps = undo_of(piece, 2)?.ok_or(Fault::UndoGone(first.max(index.next())))?;
+        if u64::try_from(steps.len()).ok() != (last.0 + 1).checked_sub(first.0) {
+            return Err(Fault::corrupt(format!("the undo data from entry {first} on"), "it is not complete"));
+        }
+        undo.extend((first.0..).map(Index).zip(steps).filter(|(above, _)| *above > index));
+    }
+    Ok(undo)
+}
+
+/// What is needed to undo the entries of a piece, one after the other; nothing if that is gone.
+fn undo_of(piece: &Row<'_>, column: usize) -> Step<Option<Vec<Vec<UndoStep>>>> {
+    let bytes = piece.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    let steps = bytes.map(|bytes| Values::of(bytes).collect::<postcard::Result<_>>()).transpose();
+    let place = || Ok(format!("the undo data from entry {} on", number(piece, 0)?));
+    steps.map_err(|problem| match place() {
+        Ok(place) => Fault::corrupt(place, problem.to_string()),
+        Err(problem) => Fault::Sqlite(problem),
+    })
+}
+
+/// Takes all entries above an index out of the log.
+pub(super) fn cut_above(conn: &Connection, index: Index) -> Step<()> {
+    let mut statement = conn.prepare_cached(
+        "SELECT first, last, entries, undo FROM log WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
+    )?;
+    let read = |row: &Row<'_>| -> Step<_> {
+        let entries: Vec<Entry> = entries_of(row)?.collect::<Step<_>>()?;
+        Ok((entries, undo_of(row, 3)?))
+    };
+    let mut pieces = statement.query([signed(index.0)?])?;
+    let (entries, undo) = pieces.next()?.map(read).transpose()?.unwrap_or_default();
+    drop(pieces);
+    let first = entries.first().map_or(Index(0), |entry| entry.index);
+    conn.prepare_cached("DELETE FROM log WHERE first >= ?1")?.execute([signed(first.0)?])?;
+    let mut left = Piece::new();
+    let mut undo = undo.map(Vec::into_iter);
+    for entry in entries.iter().take_while(|entry| entry.index <= index) {
+        let steps = undo.as_mut().and_then(Iterator::next);
+        left.add(entry, steps.as_deref(), conn)?;
+    }
+    left.write(conn)
 }

@@ -46,8 +46,8 @@ impl MemoryStore {
             schema::fill(conn, part, id)?;
             Store::look(conn)
         };
-        let (meta, first) = fill(&mut conn).map_err(|fault| fault.at(place.path()))?;
-        let (store, readers) = Store::over(conn, place, meta, first, keep_entries, None);
+        let found = fill(&mut conn).map_err(|fault| fault.at(place.path()))?;
+        let (store, readers) = Store::over(conn, place, found, keep_entries);
         Ok(Self { store, readers })
     }
 
@@ -61,7 +61,7 @@ impl MemoryStore {
         let mut empty = || -> Step<()> {
             let before = store.meta.end();
             let tx = store.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for table in ["books", "topics", "sales", "outcomes", "log"] {
+            for table in ["books", "stock", "topics", "outcomes", "keys", "log"] {
                 tx.prepare_cached(&format!("DELETE FROM {table}"))?.execute([])?;
             }
             tx.prepare_cached("INSERT INTO books_words (books_words) VALUES ('delete-all')")?.execute([])?;
@@ -79,9 +79,8 @@ impl MemoryStore {
     /// # Errors
     /// If the database can't be read.
     pub fn restart(&mut self) -> Result<(), StoreError> {
-        let found = Store::look(&self.store.conn);
-        (self.store.meta, self.store.first) = self.store.named(found)?;
-        Ok(())
+        let looked = self.store.look_again();
+        self.store.named(looked)
     }
 
     /// Whether each commit waits for the disk, so that a loss of power takes nothing that was committed.
@@ -122,7 +121,7 @@ impl MemoryStore {
     /// # Errors
     /// If the database can't be written.
     pub fn spoil_books(&mut self) -> Result<(), StoreError> {
-        let spoilt = self.store.conn.execute("UPDATE books SET quantity = quantity + 1", []);
+        let spoilt = self.store.conn.execute("UPDATE stock SET quantity = quantity + 1", []);
         self.store.named(spoilt.map(drop).map_err(Into::into))
     }
 }

@@ -8,8 +8,8 @@ use protocol::ids::{Chain, Digest, Epoch, Index, ShardId, StoreId};
 use protocol::message::Standing;
 use rusqlite::{Connection, params};
 
+use super::codec::{encode, number, signed};
 use super::error::{Fault, Step};
-use super::rows::{encode, number, signed};
 
 /// The part of the catalogue that a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,18 +22,24 @@
 //! say. All of it is synchronous; one thread owns the [`Store`].
 
 mod apply;
+mod books;
 mod checkpoint;
+mod codec;
+mod digest;
 mod error;
 mod folder;
+mod keys;
 mod ledger;
 mod log;
 mod memory;
 mod meta;
+mod migrations;
+mod outcomes;
 mod read;
-mod rows;
 mod schema;
 mod scrub;
 mod search;
+mod shelf;
 mod snapshot;
 mod undo;
 
@@ -42,6 +48,7 @@ mod tests;
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::exit::with_causes;
@@ -54,13 +61,18 @@ use protocol::replica::{Change, TAIL_ENTRIES};
 use protocol::view::View;
 use rusqlite::{Connection, TransactionBehavior};
 
-use apply::{Applier, command_of, outcome_again};
+use apply::{Applier, Finish, command_of};
+use books::Tables;
 use checkpoint::WalLimit;
+use digest::Sign;
 use error::{Fault, Step};
+use keys::Keys;
 use log::Range;
 use meta::{Meta, Part};
-use rows::{Tables, encode};
+use migrations::migrate;
+use outcomes::Outcomes;
 use schema::{Place, beside};
+use undo::UndoStep;
 
 pub use apply::Applied;
 pub use checkpoint::Checkpoint;
@@ -74,7 +86,10 @@ pub use snapshot::{Adoption, CheckedSnapshot, adopt};
 
 /// How many more old entries than it appends a batch may delete: a backlog goes over some batches
 /// instead of holding one up.
-const CUT_MAX: u64 = 512;
+const CUT_MAX: u64 = 4096;
+/// How many old entries are deleted at once, unless few are kept: pages that become free are looked for in the whole
+/// page cache, which is as dear for one entry as for many.
+const CUT_MIN: u64 = 1024;
 
 /// The one writer of a shard's file.
 pub struct Store {
@@ -84,9 +99,18 @@ pub struct Store {
     /// The first index that the log still has; the one after the last if it is empty.
     first: Index,
     keep_entries: u64,
+    /// Keys that have been used.
+    keys: Keys,
     wal: WalLimit,
     /// Held as long as the store is open, against a second process. Nothing reads it.
     _lock: Option<File>,
+}
+
+/// What of a database a store keeps in memory.
+struct Found {
+    meta: Meta,
+    first: Index,
+    keys: Keys,
 }
 
 impl fmt::Debug for Store {
@@ -133,35 +157,36 @@ impl Store {
         schema::prepare(path, part)?;
         let mut conn = Place::File(path.to_owned()).connect()?;
         let look = |conn: &mut Connection| -> Step<_> {
-            schema::migrate(conn)?;
+            migrate(conn)?;
             Self::look(conn)
         };
-        let (meta, first) = look(&mut conn).map_err(|fault| fault.at(path))?;
-        let place = Place::File(path.to_owned());
-        let (store, readers) = Self::over(conn, place, meta, first, keep_entries, None);
+        let found = look(&mut conn).map_err(|fault| fault.at(path))?;
+        let (store, readers) = Self::over(conn, Place::File(path.to_owned()), found, keep_entries);
         store.tail(store.tail_begin())?;
         Ok((store, readers))
     }
 
-    fn look(conn: &Connection) -> Step<(Meta, Index)> {
+    fn look(conn: &Connection) -> Step<Found> {
         let meta = Meta::load(conn)?;
-        let first = log::first(conn)?.unwrap_or(meta.standing.last.next());
-        Ok((meta, first))
+        let last = meta.standing.last;
+        Ok(Found { first: log::first(conn)?.unwrap_or(last.next()), keys: Keys::load(conn, last)?, meta })
     }
 
-    fn over(
-        conn: Connection,
-        place: Place,
-        meta: Meta,
-        first: Index,
-        keep_entries: u64,
-        lock: Option<File>,
-    ) -> (Self, Readers) {
+    fn over(conn: Connection, place: Place, found: Found, keep_entries: u64) -> (Self, Readers) {
+        let Found { meta, first, keys } = found;
         let readers = Readers::new(place.clone(), meta.part);
         // The entry at the commit index stays in any case: what is undone ends on its chain.
         let keep_entries = keep_entries.max(1);
-        let store = Self { conn, place, meta, first, keep_entries, wal: WalLimit::default(), _lock: lock };
+        let store =
+            Self { conn, place, meta, first, keep_entries, keys, wal: WalLimit::default(), _lock: None };
         (store, readers)
+    }
+
+    /// Looks anew at what others than this store have put into the database.
+    fn look_again(&mut self) -> Step<()> {
+        let Found { meta, first, keys } = Self::look(&self.conn)?;
+        (self.meta, self.first, self.keys) = (meta, first, keys);
+        Ok(())
     }
 
     /// After which entry the part of the log begins that a replica has at hand.
@@ -230,13 +255,18 @@ impl Store {
     /// If the log does not have them all, or can't be read.
     pub fn outcomes(&self, first: Index, last: Index) -> Result<Vec<Outcome>, StoreError> {
         let entries = self.all_entries(Index(first.0.saturating_sub(1)), last)?;
-        let outcome = |entry: &Entry| {
-            let command = command_of(entry)?;
-            let stored = rows::outcome(&self.conn, &command.key)?;
-            let missing = || Fault::corrupt(format!("the outcome of entry {}", entry.index), "it is missing");
-            outcome_again(&stored.ok_or_else(missing)?, &command)
+        let read = || -> Step<_> {
+            let mut outcomes = Outcomes::new(&self.conn, &self.keys)?;
+            let outcome = |entry: &Entry| {
+                let command = command_of(entry)?;
+                let stored = outcomes.again(&command.key, command.fingerprint())?;
+                let missing =
+                    || Fault::corrupt(format!("the outcome of entry {}", entry.index), "it is missing");
+                stored.ok_or_else(missing)
+            };
+            entries.iter().map(outcome).collect()
         };
-        self.named(entries.iter().map(outcome).collect())
+        self.named(read())
     }
 
     /// Takes note of what is committed. It becomes durable with the next change.
@@ -277,8 +307,9 @@ impl Store {
     fn try_append(&mut self, change: &Change) -> Step<Applied> {
         let mut next = self.meta.clone();
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tables = Tables { conn: &tx, digest: next.standing.digest };
-        let mut applier = Applier::new(tables, next.part);
+        let before = next.standing.last;
+        let mut applier = Applier::new(&tx, next.part, next.standing.digest, &self.keys)?;
+        let mut piece = log::Piece::new();
         for entry in &change.entries {
             let (last, chain) = next.end();
             if entry.index != last.next() {
@@ -286,23 +317,25 @@ impl Store {
             }
             debug_assert!(entry.follows(chain), "the caller checks the chain");
             let undo = applier.apply(entry)?;
-            log::insert(&tx, entry, &encode(&undo))?;
+            piece.add(entry, Some(&undo), &tx)?;
             next.standing.last = entry.index;
             next.standing.chain = entry.chain;
             next.last_epoch = entry.epoch;
         }
+        piece.write(&tx)?;
         let standing = &mut next.standing;
-        standing.digest = applier.tables.digest;
+        let Finish { applied, digest, keys } = applier.finish(before, standing.last)?;
+        standing.digest = digest;
         standing.promise = standing.promise.max(change.promise);
         standing.commit = standing.commit.max(change.commit.min(standing.last));
         next.appended_epoch = change.appended_epoch;
-        let first = self.first.max(cut(self.first, standing.commit, self.keep_entries, change.entries.len()));
-        if first > self.first {
-            log::cut_below(&tx, first)?;
+        let mut first = self.first;
+        if let Some(wanted) = cut(first, standing.commit, self.keep_entries, change.entries.len()) {
+            first = log::cut_below(&tx, wanted)?.unwrap_or(standing.last.next());
         }
         next.save(&tx, self.meta.end())?;
-        let applied = applier.finish();
         tx.commit()?;
+        self.keys.follow(keys);
         self.meta = next;
         self.first = first;
         Ok(applied)
@@ -329,21 +362,32 @@ impl Store {
             return Ok(());
         }
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut tables = Tables { conn: &tx, digest: next.standing.digest };
-        for above in (index.next().0..=last.0).rev() {
-            if mutant!(UndoOneTooFew) && above == index.next().0 {
-                undo::forget(&tx, Index(above))?;
-                break;
+        let mut tables = Tables::new(&tx, next.standing.digest)?;
+        // Up to here what the entries have done stays.
+        let stays = if mutant!(UndoOneTooFew) { index.next() } else { index };
+        for (above, steps) in log::undo_above(&tx, index)?.iter().rev() {
+            if *above > stays {
+                UndoStep::take_back(&mut tables, steps)?;
             }
-            undo::take_back(&mut tables, Index(above))?;
         }
-        next.standing.digest = tables.digest;
+        tables.settle()?;
+        outcomes::each_above(&tx, stays, |row| {
+            row.count(&row.decode()?, Sign::Minus, &mut tables.sum);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Keys::cut_above(&tx, stays, last)?;
+        outcomes::cut_above(&tx, stays)?;
+        log::cut_above(&tx, index)?;
+        next.standing.digest = tables.sum.digest;
         let (epoch, chain) = log::mark(&tx, index)?.ok_or(Fault::UndoGone(index))?;
         next.standing.last = index;
         next.standing.chain = chain;
         next.last_epoch = epoch;
         next.save(&tx, self.meta.end())?;
+        let keys = Keys::load(&tx, index)?;
+        drop(tables);
         tx.commit()?;
+        self.keys = keys;
         self.meta = next;
         self.first = self.first.min(index.next());
         Ok(())
@@ -357,12 +401,9 @@ impl Store {
     pub fn install_snapshot(&mut self, snapshot: &CheckedSnapshot, commit: Index) -> Result<(), StoreError> {
         snapshot::install(snapshot, &self.meta, commit, &mut self.conn)?;
         // A new connection: what this one knows of the index of words is of the old tables.
-        let conn = self.place.connect()?;
-        let look = || -> Step<_> { Ok((Meta::load(&conn)?, log::first(&conn)?)) };
-        let (meta, first) = look().map_err(|fault| fault.at(self.place.path()))?;
-        self.first = first.unwrap_or(meta.standing.last.next());
-        self.meta = meta;
-        self.conn = conn;
+        self.conn = self.place.connect()?;
+        let looked = self.look_again();
+        self.named(looked)?;
         self.wal.keep(&self.conn, &self.place);
         Ok(())
     }
@@ -373,11 +414,12 @@ impl Store {
     }
 }
 
-/// The first index to keep, once a batch of so many entries is in.
-fn cut(first: Index, commit: Index, keep_entries: u64, appended: usize) -> Index {
+/// The first index to keep once a batch of so many entries is in, if it is worth a cut.
+fn cut(first: Index, commit: Index, keep_entries: u64, appended: usize) -> Option<Index> {
     let wanted = (commit.0 + 1).saturating_sub(keep_entries);
     let bound = first.0.saturating_add(CUT_MAX).saturating_add(u64::try_from(appended).unwrap_or(u64::MAX));
-    Index(wanted.min(bound))
+    let worth_it = first.0.saturating_add(CUT_MIN.min(keep_entries / 8));
+    (wanted > first.0 && wanted >= worth_it).then_some(Index(wanted.min(bound)))
 }
 
 /// Locks a store against a second process, as long as the file is open.

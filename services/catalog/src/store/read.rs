@@ -4,6 +4,7 @@
 //! the calls that it serves arrived, and all of them see the same state.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,13 @@ use r2d2::{Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, ToSql, Transaction};
 
+use super::books::{self, BOOK_COLUMNS, BOOK_TABLES, BookRow};
+use super::codec::{number, signed};
 use super::error::{Step, StoreError};
-use super::ledger;
 use super::log::{self, LogSlice, Range};
 use super::meta::{Meta, Part};
-use super::rows::{self, BOOK_COLUMNS, BookRow, SaleRow, number, signed};
 use super::schema::{Place, set_up_reader};
-use super::search;
+use super::{ledger, outcomes, search};
 
 /// Connections per shard: more readers than cores only wait for each other.
 const CONNECTIONS_MAX: u32 = 8;
@@ -115,7 +116,7 @@ fn answer(conn: &Connection, query: &Query) -> Step<Answer> {
     let content = match query {
         Query::Book(id) => return book(conn, *id),
         Query::Sales { after, limit } => return sales(conn, *after, *limit),
-        Query::Page(page) => books(conn, page)?,
+        Query::Page(page) => page_of_books(conn, page)?,
         Query::Ledger { after, limit } => Content::Ledger(ledger::page(conn, *after, *limit)?),
         Query::Topics => topics(conn)?,
         Query::ChainAt(index) => Content::ChainAt(log::mark(conn, *index)?.map(|(_epoch, chain)| chain)),
@@ -124,39 +125,39 @@ fn answer(conn: &Connection, query: &Query) -> Step<Answer> {
 }
 
 fn book(conn: &Connection, id: BookId) -> Step<Answer> {
-    let (version, book) = match rows::book(conn, id)? {
+    let (version, book) = match books::book(conn, id)? {
         Some(BookRow { book, epoch }) => (Version { index: book.version, epoch }, Some(book)),
         None => (Meta::load(conn)?.version(), None),
     };
     Ok(Answer { version, content: Content::Book(book) })
 }
 
-fn books(conn: &Connection, page: &PageQuery) -> Step<Content> {
+fn page_of_books(conn: &Connection, page: &PageQuery) -> Step<Content> {
     let PageQuery { topic, words, after, limit } = page;
     let after = signed(after.map_or(0, BookId::get))?;
     // One more than asked for tells whether there is one more.
     let limit = i64::from(*limit) + 1;
+    let found = "books_words AS words CROSS JOIN books ON books.id = words.rowid
+         CROSS JOIN stock ON stock.id = books.id";
     let books = match (words, topic) {
         (None, None) => {
-            let filter = "FROM books WHERE id > ?1 ORDER BY id LIMIT ?2";
-            select(conn, filter, &[&after, &limit])
+            let filter = "books.id > ?1 ORDER BY books.id LIMIT ?2";
+            select(conn, BOOK_TABLES, filter, &[&after, &limit])
         }
         (None, Some(topic)) => {
-            let filter = "FROM books WHERE topic_key = ?3 AND id > ?1 ORDER BY id LIMIT ?2";
-            select(conn, filter, &[&after, &limit, &topic.as_str()])
+            let filter = "books.topic_key = ?3 AND books.id > ?1 ORDER BY books.id LIMIT ?2";
+            select(conn, BOOK_TABLES, filter, &[&after, &limit, &topic.as_str()])
         }
         (Some(words), topic) => match (search::query(words, topic.as_ref()), topic) {
             (None, _) => Ok(Vec::new()),
             (Some(words), None) => {
-                let filter = "FROM books_words AS words CROSS JOIN books ON id = words.rowid
-                     WHERE books_words MATCH ?3 AND words.rowid > ?1 ORDER BY words.rowid LIMIT ?2";
-                select(conn, filter, &[&after, &limit, &words])
+                let filter = "books_words MATCH ?3 AND words.rowid > ?1 ORDER BY words.rowid LIMIT ?2";
+                select(conn, found, filter, &[&after, &limit, &words])
             }
             (Some(words), Some(topic)) => {
-                let filter = "FROM books_words AS words CROSS JOIN books ON id = words.rowid
-                     WHERE books_words MATCH ?3 AND words.rowid > ?1 AND books.topic_key = ?4
+                let filter = "books_words MATCH ?3 AND words.rowid > ?1 AND books.topic_key = ?4
                      ORDER BY words.rowid LIMIT ?2";
-                select(conn, filter, &[&after, &limit, &words, &topic.as_str()])
+                select(conn, found, filter, &[&after, &limit, &words, &topic.as_str()])
             }
         },
     };
@@ -167,9 +168,9 @@ fn books(conn: &Connection, page: &PageQuery) -> Step<Content> {
     Ok(Content::Page { books, more })
 }
 
-fn select(conn: &Connection, filter: &str, values: &[&dyn ToSql]) -> Step<Vec<Book>> {
-    let columns = BOOK_COLUMNS.replace(", ", ", books.");
-    let mut statement = conn.prepare_cached(&format!("SELECT books.{columns} {filter}"))?;
+fn select(conn: &Connection, tables: &str, filter: &str, values: &[&dyn ToSql]) -> Step<Vec<Book>> {
+    let sql = format!("SELECT {BOOK_COLUMNS} FROM {tables} WHERE {filter}");
+    let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(values, |row| BookRow::read(row).map(|row| row.book))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -182,38 +183,25 @@ fn topics(conn: &Connection) -> Step<Content> {
          FROM topics ORDER BY topic_key",
     )?;
     let rows = statement.query_map([], |row| {
-        Ok(TopicCount {
-            key: TopicKey::of(row.get_ref(0)?.as_str()?),
-            topic: row.get(1)?,
-            books: number(row, 2)?,
-        })
+        Ok(TopicCount { key: TopicKey::stored(row.get(0)?), topic: row.get(1)?, books: number(row, 2)? })
     })?;
     Ok(Content::Topics(rows.collect::<rusqlite::Result<_>>()?))
 }
 
 fn sales(conn: &Connection, after: Index, limit: u32) -> Step<Answer> {
     let meta = Meta::load(conn)?;
-    let mut statement = conn.prepare_cached(
-        "SELECT idx, line, order_id, book_id, title, quantity, unit_cost_cents, at
-         FROM sales WHERE idx > ?1 ORDER BY idx, line",
-    )?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut sales: Vec<(Index, Order)> = Vec::new();
     let mut more = false;
-    for sale in statement.query_map([signed(after.0)?], SaleRow::read)? {
-        let SaleRow { index, order, item, at, line: _ } = sale?;
-        if let Some((last, order)) = sales.last_mut()
-            && *last == index
-        {
-            order.items.push(item);
-            continue;
-        }
+    outcomes::each_above(conn, after, |row| {
+        let Some(order) = row.sale()? else { return Ok(ControlFlow::Continue(())) };
         more = sales.len() == limit;
         if more {
-            break;
+            return Ok(ControlFlow::Break(()));
         }
-        sales.push((index, Order { id: order, items: vec![item], at }));
-    }
+        sales.push((row.index, order));
+        Ok(ControlFlow::Continue(()))
+    })?;
     let (last, chain) = meta.end();
     let content = Content::Sales { sales, more, last, chain };
     let version = if mutant!(FeedBeyondCommit) { Version::default() } else { meta.version() };

@@ -1,4 +1,4 @@
-//! The file itself: how it is made, recognised and brought up to date.
+//! The file itself: how it is made, recognised and opened.
 //!
 //! A new file is built under another name and renamed once it is complete and synced, so a file under
 //! its own name is always whole. An existing one is looked at through a read-only connection first:
@@ -11,118 +11,14 @@ use std::time::Duration;
 
 use protocol::ids::StoreId;
 use protocol::mutant;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
 use super::error::{Step, StoreError};
 use super::meta::{Meta, Part};
+use super::migrations::{migrate, version, version_known};
 
 /// What marks an SQLite file as a catalog's, in its header: the bytes `BkEn`.
-const APPLICATION_ID: i32 = 0x426b_456e;
-
-/// The steps from an empty file to today's; step `n` leads to version `n + 1`. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
-
-/// The small columns of `books` stand before the long ones: what a buy needs is at the front of its row.
-/// `books_words` needs no column sizes, for nothing is ranked. Its triggers are gone since version 2.
-pub(super) const VERSION_1: &str = "
-CREATE TABLE meta (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    store BLOB,
-    shard INTEGER NOT NULL,
-    shard_count INTEGER NOT NULL,
-    promise INTEGER NOT NULL,
-    appended_epoch INTEGER NOT NULL,
-    view BLOB,
-    last INTEGER NOT NULL,
-    last_epoch INTEGER NOT NULL,
-    chain BLOB NOT NULL,
-    commit_index INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    checksum BLOB NOT NULL
-) STRICT;
-
-CREATE TABLE books (
-    id INTEGER PRIMARY KEY,
-    cost_cents INTEGER NOT NULL,
-    quantity INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
-    title TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    topic_key TEXT NOT NULL,
-    author TEXT,
-    isbn TEXT,
-    year INTEGER,
-    description TEXT
-) STRICT;
-CREATE INDEX books_by_topic ON books (topic_key, id);
-
-CREATE VIRTUAL TABLE books_words USING fts5 (
-    title, author, topic_key,
-    content = 'books', content_rowid = 'id', columnsize = 0,
-    tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3 4 5'
-);
-CREATE TRIGGER books_words_added AFTER INSERT ON books BEGIN
-    INSERT INTO books_words (rowid, title, author, topic_key)
-    VALUES (new.id, new.title, new.author, new.topic_key);
-END;
-CREATE TRIGGER books_words_removed AFTER DELETE ON books BEGIN
-    INSERT INTO books_words (books_words, rowid, title, author, topic_key)
-    VALUES ('delete', old.id, old.title, old.author, old.topic_key);
-END;
-CREATE TRIGGER books_words_changed AFTER UPDATE OF title, author, topic_key ON books BEGIN
-    INSERT INTO books_words (books_words, rowid, title, author, topic_key)
-    VALUES ('delete', old.id, old.title, old.author, old.topic_key);
-    INSERT INTO books_words (rowid, title, author, topic_key)
-    VALUES (new.id, new.title, new.author, new.topic_key);
-END;
-
-CREATE TABLE sales (
-    idx INTEGER NOT NULL,
-    line INTEGER NOT NULL,
-    order_id BLOB NOT NULL,
-    book_id INTEGER NOT NULL,
-    title TEXT NOT NULL,
-    quantity INTEGER NOT NULL,
-    unit_cost_cents INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    PRIMARY KEY (idx, line)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE outcomes (
-    key BLOB PRIMARY KEY,
-    fingerprint BLOB NOT NULL,
-    idx INTEGER NOT NULL,
-    result BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE log (
-    idx INTEGER PRIMARY KEY,
-    epoch INTEGER NOT NULL,
-    command BLOB NOT NULL,
-    chain BLOB NOT NULL,
-    undo BLOB
-) STRICT;
-";
-
-/// The triggers go, and `rows` keeps the index of words by statements of its own: a statement that fires a
-/// trigger has a savepoint, and FTS5 writes all it has gathered at each, so that every book of a batch became a
-/// segment that had to be merged. Segments are merged by eights instead of by fours: a bulk load rewrites the
-/// index less often, and a search looks into a few more of them. The books of each topic are counted as they
-/// change.
-const VERSION_2: &str = "
-DROP TRIGGER books_words_added;
-DROP TRIGGER books_words_removed;
-DROP TRIGGER books_words_changed;
-
-CREATE TABLE topics (
-    topic_key TEXT PRIMARY KEY,
-    books INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-INSERT INTO topics SELECT topic_key, count(*) FROM books GROUP BY topic_key;
-
-INSERT INTO books_words (books_words, rank) VALUES ('automerge', 8);
-";
+pub(super) const APPLICATION_ID: i32 = 0x426b_456e;
 
 /// How long a connection waits for another one: in WAL mode only for moments of recovery and close.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -224,22 +120,6 @@ pub(super) fn fill(conn: &mut Connection, part: Part, id: StoreId) -> Step<()> {
     Meta::new(id, part).create(conn)
 }
 
-/// Brings the tables to today's version, in one transaction.
-pub(super) fn migrate(conn: &mut Connection) -> Step<()> {
-    let from = usize::try_from(version(conn)?).unwrap_or(0);
-    let steps = MIGRATIONS.get(from..).unwrap_or_default();
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for step in steps {
-        tx.execute_batch(step)?;
-    }
-    tx.pragma_update(None, "user_version", version_known())?;
-    tx.commit()?;
-    Ok(())
-}
-
 /// Refuses a file that this program may not write, without changing it.
 pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
     let header = read_header(path).map_err(|problem| StoreError::file(path, problem))?;
@@ -322,15 +202,6 @@ pub(super) fn tables(conn: &Connection) -> Step<Vec<[Option<String>; 3]>> {
     let mut statement = conn.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY name, type")?;
     let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-fn version(conn: &Connection) -> rusqlite::Result<i64> {
-    conn.pragma_query_value(None, "user_version", |row| row.get(0))
-}
-
-/// The newest version of the tables that this program knows.
-pub(super) fn version_known() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
 /// The path with something put behind its name.

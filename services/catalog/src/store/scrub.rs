@@ -1,12 +1,16 @@
 //! The scrub: the digest counted anew from the rows.
 
+use std::ops::ControlFlow;
+
 use protocol::ids::{Digest, Index};
 use rusqlite::Connection;
 
-use super::error::{Step, StoreError};
+use super::books::{BOOK_COLUMNS, BOOK_TABLES, BookRow};
+use super::digest::{Sign, Sum};
+use super::error::{Fault, Step};
 use super::meta::Meta;
 use super::read::Readers;
-use super::rows::{BookRow, OutcomeRow, SaleRow};
+use super::{StoreError, keys, outcomes};
 
 /// What a recount found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +23,15 @@ pub struct Recount {
     pub counted: Digest,
     /// Whether the topics are counted as the books have them.
     pub topics_fit: bool,
+    /// Whether the index of keys has those of the outcomes.
+    pub keys_fit: bool,
 }
 
 impl Recount {
     /// Whether the rows are what the changes made of them.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.kept == self.counted && self.topics_fit
+        self.kept == self.counted && self.topics_fit && self.keys_fit
     }
 }
 
@@ -43,32 +49,42 @@ impl Readers {
 /// Counts within the transaction of a connection.
 pub(super) fn recount(conn: &Connection) -> Step<Recount> {
     let standing = Meta::load(conn)?.standing;
-    let mut counted = Digest::default();
-    let mut books = conn.prepare(
-        "SELECT id, cost_cents, quantity, version, epoch, title, topic, author, isbn, year, description,
-                topic_key
-         FROM books",
-    )?;
+    let mut sum = Sum::default();
+    let mut books = conn.prepare(&format!("SELECT {BOOK_COLUMNS}, topic_key FROM {BOOK_TABLES}"))?;
     let mut rows = books.query([])?;
+    let mut whole = 0;
     while let Some(row) = rows.next()? {
         let book = BookRow::read(row)?;
-        counted = counted.plus_row(&book.hashed_facts(row.get_ref(11)?.as_str().map_err(not_text)?));
-        counted = counted.plus_row(&book.stock().hashed(book.book.id));
+        book.count(Sign::Plus, row.get_ref(11)?.as_str().map_err(rusqlite::Error::from)?, &mut sum);
+        whole += 1;
     }
-    let mut sales =
-        conn.prepare("SELECT idx, line, order_id, book_id, title, quantity, unit_cost_cents, at FROM sales")?;
-    let mut rows = sales.query([])?;
-    while let Some(row) = rows.next()? {
-        counted = counted.plus_row(&SaleRow::read(row)?.hashed());
+    // A half of a book is in no row that is read.
+    for table in ["books", "stock"] {
+        let halves: i64 = conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+        if halves != whole {
+            return Err(Fault::corrupt(table, format!("it has {halves} rows for {whole} books")));
+        }
     }
-    let mut outcomes = conn.prepare("SELECT key, fingerprint, idx, result FROM outcomes")?;
-    let mut rows = outcomes.query([])?;
-    while let Some(row) = rows.next()? {
-        let key: Vec<u8> = row.get(0)?;
-        counted = counted.plus_row(&OutcomeRow::read(row, 1)?.hashed(&key));
+    let mut settled = Sum::default();
+    outcomes::each_above(conn, Index(0), |row| {
+        row.count(&row.decode()?, Sign::Plus, &mut sum);
+        let hash = keys::hash(row.key.0);
+        if keys::is_settled(hash, row.index, standing.last) {
+            settled.plus(&(hash, row.index));
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut keys = conn.prepare("SELECT hash, idx FROM keys")?;
+    for key in keys.query_map([], keys::read)? {
+        settled.minus(&key?);
     }
-    let topics_fit = topics_fit(conn)?;
-    Ok(Recount { index: standing.last, kept: standing.digest, counted, topics_fit })
+    Ok(Recount {
+        index: standing.last,
+        kept: standing.digest,
+        counted: sum.digest,
+        topics_fit: topics_fit(conn)?,
+        keys_fit: settled.digest == Digest::default(),
+    })
 }
 
 fn topics_fit(conn: &Connection) -> Step<bool> {
@@ -76,8 +92,4 @@ fn topics_fit(conn: &Connection) -> Step<bool> {
                                  EXCEPT SELECT topic_key, books FROM topics))
                       OR (SELECT count(*) FROM topics) <> (SELECT count(DISTINCT topic_key) FROM books)";
     Ok(!conn.query_row(differ, [], |row| row.get::<_, bool>(0))?)
-}
-
-fn not_text(problem: rusqlite::types::FromSqlError) -> rusqlite::Error {
-    problem.into()
 }

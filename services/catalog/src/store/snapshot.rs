@@ -8,6 +8,7 @@
 //! one transaction: readers see the old state or the new one, and a crash leaves either.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use protocol::call::{BackupFacts, SnapshotFacts};
@@ -19,6 +20,7 @@ use tempfile::NamedTempFile;
 
 use super::error::{Fault, Step, StoreError};
 use super::meta::{Meta, Part};
+use super::migrations::migrate;
 use super::read::Readers;
 use super::schema::{self, Place};
 use super::scrub::Recount;
@@ -163,7 +165,7 @@ pub(super) fn check_file(
     })?;
     let look = || -> Step<()> {
         let mut copy = Connection::open(file)?;
-        schema::migrate(&mut copy)?;
+        migrate(&mut copy)?;
         check(&copy, facts, part)?;
         more(&copy)
     };
@@ -213,23 +215,24 @@ fn check(copy: &Connection, facts: &SnapshotFacts, part: Part) -> Step<()> {
     if meta.part != part || found != ((facts.last, facts.chain), facts.digest) {
         return bad("it does not hold what it should".to_owned());
     }
-    let Recount { counted, topics_fit, .. } = scrub::recount(copy)?;
+    let Recount { counted, topics_fit, keys_fit, .. } = scrub::recount(copy)?;
     if counted != facts.digest {
         return bad(format!("its rows have the digest {counted} instead of {}", facts.digest));
     }
     if !topics_fit {
         return bad("its topics are not counted as its books have them".to_owned());
     }
+    if !keys_fit {
+        return bad("its index of keys is not that of its outcomes".to_owned());
+    }
     check_log(copy, &meta)
 }
 
 /// Whether the log is without gaps and its chain unbroken up to the end.
 fn check_log(copy: &Connection, meta: &Meta) -> Step<()> {
-    let mut statement = copy.prepare("SELECT idx, epoch, command, chain FROM log ORDER BY idx")?;
     let mut before = None;
     let mut last_epoch = Epoch(0);
-    for entry in statement.query_map([], log::read)? {
-        let entry = entry?;
+    log::each_above(copy, Index(0), |entry| {
         let fits = match before {
             // Behind what the log has no more, the first entry can't be checked.
             None => entry.index != Index(1) || entry.follows(Chain::default()),
@@ -240,7 +243,8 @@ fn check_log(copy: &Connection, meta: &Meta) -> Step<()> {
         }
         before = Some((entry.index, entry.chain));
         last_epoch = entry.epoch;
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     if before.unwrap_or_default() != meta.end() || last_epoch != meta.last_epoch {
         return Err(Fault::corrupt("log", "it does not end where it should"));
     }

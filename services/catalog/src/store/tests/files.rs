@@ -3,13 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::call::{Content, PageQuery, Query};
 use protocol::ids::{Index, ShardId, StoreId};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{Fixture, buy, put};
-use crate::store::schema::VERSION_1;
 use crate::store::{Readers, Store, StoreError};
 
 fn open(directory: &Path) -> Result<(Store, Readers), StoreError> {
@@ -87,49 +85,12 @@ fn a_newer_file_is_refused_and_left_as_it_is() {
     for name in ["shard-0.db", "shard-0.db-wal"] {
         fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
     }
-    assert_eq!(fs::read(crashed.path().join("shard-0.db")).unwrap()[60..64], 2_u32.to_be_bytes());
+    assert_eq!(fs::read(crashed.path().join("shard-0.db")).unwrap()[60..64], 3_u32.to_be_bytes());
     drop(conn);
     for directory in [directory, crashed] {
         let problem = refused_untouched(directory.path());
-        assert!(matches!(problem, StoreError::TooNew { found: 99, known: 2, .. }), "{problem:?}");
+        assert!(matches!(problem, StoreError::TooNew { found: 99, known: 3, .. }), "{problem:?}");
     }
-}
-
-/// Makes of a file of today's version what version 1 had for the same books.
-fn as_version_1(path: &Path) {
-    let conn = Connection::open(path).unwrap();
-    let begin = VERSION_1.find("CREATE TRIGGER books_words_added").unwrap();
-    let end = VERSION_1.find("CREATE TABLE sales").unwrap();
-    conn.execute_batch("DROP TABLE topics").unwrap();
-    conn.execute_batch(&VERSION_1[begin..end]).unwrap();
-    conn.pragma_update(None, "user_version", 1).unwrap();
-}
-
-#[test]
-fn a_file_of_version_1_is_brought_up_to_date_when_it_is_opened() {
-    let mut fixture = Fixture::stocked();
-    let path = fixture.store.path().to_owned();
-    let (digest, topics) = (fixture.store.standing().digest, fixture.read(&Query::Topics));
-    let Fixture { store, readers, history, directory } = fixture;
-    drop((store, readers));
-    as_version_1(&path);
-    let (store, readers) = open(directory.as_ref().unwrap().path()).unwrap();
-    fixture = Fixture { store, readers, history, directory };
-    assert_eq!(fixture.store.standing().digest, digest);
-    assert_eq!(fixture.read(&Query::Topics), topics);
-    assert!(fixture.readers.recount().unwrap().is_sound());
-    // A trigger that was left would index these words twice, and find their book after it is gone.
-    fixture.run(put(9, "zebra", "graduate school"));
-    fixture.run(put(9, "heron", "graduate school"));
-    let find = |words: &str| {
-        let words = Some(words.to_owned());
-        match fixture.read(&Query::Page(PageQuery { topic: None, words, after: None, limit: 9 })).content {
-            Content::Page { books, .. } => books.into_iter().map(|book| book.id.get()).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!((find("zebra"), find("heron")), (vec![], vec![9]));
-    fixture.dump();
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn an_entry_that_is_missing_is_damage_and_not_nothing() {
     fixture.run(buy(1, 1));
     fixture.run(Action::AddStock { book: book_id(1), amount: 1 });
     fixture.run(buy(2, 1));
-    fixture.store.conn.execute("DELETE FROM log WHERE idx = 3", []).unwrap();
+    fixture.store.conn.execute("DELETE FROM log WHERE first = 3", []).unwrap();
     let read = fixture.readers.read(&Query::Ledger { after: Index(0), limit: 100 });
     assert!(matches!(read, Err(StoreError::Corrupt { .. })), "{read:?}");
 }

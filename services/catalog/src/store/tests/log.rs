@@ -82,14 +82,41 @@ fn with_nothing_to_keep_undo_still_ends_on_a_known_chain() {
 fn a_long_backlog_goes_over_several_batches() {
     let mut fixture = Fixture::keeping(1);
     fixture.stock();
-    let entries = (0..2_000).map(|_| fixture.history.add_fresh(buy(&[(9, 1)]))).collect();
+    let entries = (0..10_000).map(|_| fixture.history.add_fresh(buy(&[(9, 1)]))).collect();
     fixture.append(entries);
-    let mut lengths = Vec::new();
-    for _ in 0..5 {
-        fixture.append_knowing(Vec::new(), Index(2_001));
-        lengths.push(fixture.store.tail(Index(0)).unwrap().len());
+    let mut left = fixture.store.tail(Index(0)).unwrap().len();
+    assert_eq!(left, 10_001);
+    for expected in [4096, 4096, 1808] {
+        fixture.append_knowing(Vec::new(), Index(10_001));
+        let now = fixture.store.tail(Index(0)).unwrap().len();
+        // It goes by pieces, and the last one stays.
+        assert!((expected - 400..=expected + 400).contains(&(left - now)), "{left} to {now}");
+        left = now;
     }
-    assert_eq!(lengths, [2_001 - 512, 2_001 - 1_024, 2_001 - 1_536, 1, 1]);
+    assert!((1..400).contains(&left), "{left}");
+}
+
+#[test]
+fn a_long_log_is_cut_by_many_entries_at_once() {
+    let mut fixture = Fixture::in_memory();
+    fixture.store.keep_entries = 800;
+    fixture.stock();
+    let mut cuts = Vec::new();
+    let mut first = Index(1);
+    for _ in 0..1_200 {
+        let entry = fixture.history.add_fresh(buy(&[(9, 1)]));
+        let commit = entry.index;
+        fixture.append_knowing(vec![entry], commit);
+        let now = fixture.store.first;
+        if now > first {
+            cuts.push(now.0 - first.0);
+            first = now;
+        }
+        assert!(fixture.store.standing().last.0 - first.0 < 900);
+    }
+    assert_eq!(cuts, [100; 4], "an eighth of what is kept");
+    let kept = fixture.store.tail(Index(0)).unwrap();
+    assert_eq!((kept.first().unwrap().0, kept.len()), (first, 801));
 }
 
 /// The files as a crash leaves them: copied while the store is open.

@@ -3,12 +3,15 @@
 mod commands;
 mod files;
 mod history;
+mod keys;
 mod ledger;
 mod log;
+mod migrations;
 mod queries;
 mod snapshots;
 mod words;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use protocol::call::{Answer, Content, PageQuery, Query, SnapshotFacts};
@@ -174,14 +177,13 @@ fn install(
     store.install_snapshot(&readers.check_snapshot(file, facts)?, commit)
 }
 
-/// The rows of all tables but what is a store's own.
+/// The rows of all tables but what is a store's own; of pieces what is in them, however they are cut.
 fn dump(conn: &Connection) -> Vec<String> {
     let tables = [
         "SELECT * FROM books ORDER BY id",
+        "SELECT * FROM stock ORDER BY id",
         "SELECT * FROM topics ORDER BY topic_key",
-        "SELECT * FROM sales ORDER BY idx, line",
-        "SELECT * FROM outcomes ORDER BY key",
-        "SELECT idx, epoch, command, chain FROM log ORDER BY idx",
+        "SELECT * FROM keys ORDER BY hash, idx",
         "SELECT shard, shard_count, last, last_epoch, chain, digest FROM meta",
     ];
     let mut dump = Vec::new();
@@ -195,6 +197,16 @@ fn dump(conn: &Connection) -> Vec<String> {
             .unwrap();
         dump.extend(rows.map(|row| format!("{sql}: {:?}", row.unwrap())));
     }
+    let outcomes = super::outcomes::each_above(conn, Index(0), |row| {
+        dump.push(format!("{row:?} {:?}", row.decode()?));
+        Ok(ControlFlow::Continue(()))
+    });
+    outcomes.unwrap();
+    let entries = super::log::each_above(conn, Index(0), |entry| {
+        dump.push(format!("{entry:?}"));
+        Ok(ControlFlow::Continue(()))
+    });
+    entries.unwrap();
     dump
 }
 
