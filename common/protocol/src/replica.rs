@@ -189,8 +189,19 @@ struct AppendPlan {
     commit: Index,
     first: Index,
     last: Index,
-    repeated: bool,
+    outcomes: Outcomes,
     chains: Vec<(Index, Chain)>,
+}
+
+/// Which outcomes the answer to an append brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcomes {
+    /// Those that come of appending, for all of it is new.
+    New,
+    /// Those of all its entries, read back, for some were there already.
+    ReadBack,
+    /// None: it comes late and again.
+    None,
 }
 
 /// One copy of a shard.
@@ -255,37 +266,41 @@ impl Replica {
         }
     }
 
-    fn handle_append(&mut self, append: Append) -> Vec<Effect> {
+    fn handle_append(&mut self, mut append: Append) -> Vec<Effect> {
         let epoch = append.epoch;
         if let Some(refused) = self.refuse_old_epoch(epoch) {
             return refused;
         }
+        let gap = Refused::Gap { epoch, have: self.standing.last };
         if append.before > self.standing.last {
-            return self.refuse(Refused::Gap { epoch, have: self.standing.last });
-        }
-        let Some(chain) = self.chain_at(append.before) else {
-            return self.refuse(Refused::Gap { epoch, have: self.standing.last });
-        };
-        if chain != append.chain_before {
-            return self.refuse(Refused::Conflict { epoch, at: append.before });
+            return self.refuse(gap);
         }
         let last = append.last();
         let commit = self.standing.commit.max(append.commit.min(last));
         let had = append.entries.partition_point(|entry| entry.index <= self.standing.last);
-        if let Some(at) = self.first_conflict(&append, had) {
-            return self.refuse(Refused::Conflict { epoch, at });
+        match self.chain_at(append.before) {
+            // A late repetition of what is long committed: too old to be compared, and nothing to be taken.
+            None if last <= self.standing.commit => append.entries.clear(),
+            None => return self.refuse(gap),
+            Some(chain) if chain != append.chain_before => {
+                return self.refuse(Refused::Conflict { epoch, at: append.before });
+            }
+            Some(_) => {
+                if let Some(at) = self.first_conflict(&append, had) {
+                    return self.refuse(Refused::Conflict { epoch, at });
+                }
+            }
         }
         let mut plan = AppendPlan {
             epoch,
             commit,
             first: append.before.next(),
             last,
-            // A late repetition, with more behind it by now: its outcomes could pass for the last batch's.
-            repeated: had > 0 && last >= self.standing.last,
+            outcomes: self.outcomes_of(&append, commit, had),
             chains: Vec::new(),
         };
         let mut entries = append.entries;
-        entries.drain(..had);
+        entries.drain(..had.min(entries.len()));
         if entries.is_empty() && epoch == self.standing.promise && epoch == self.appended_epoch {
             return self.acknowledge_again(plan);
         }
@@ -294,6 +309,17 @@ impl Replica {
         let promise = if mutant!(JoinWithoutPromise) { self.standing.promise } else { epoch };
         let change = Change { promise, appended_epoch: epoch, commit, entries };
         vec![Effect::Persist(Step::Append(change))]
+    }
+
+    /// Whether somebody waits for the outcomes of an append of which so many entries were there before. Not if
+    /// more stands behind it by now: they could pass for those of the last batch. Nor if some of it is committed,
+    /// which a batch on its way is not: the log may have it no more.
+    fn outcomes_of(&self, append: &Append, commit: Index, had: usize) -> Outcomes {
+        match had {
+            0 => Outcomes::New,
+            _ if append.last() >= self.standing.last && append.before >= commit => Outcomes::ReadBack,
+            _ => Outcomes::None,
+        }
     }
 
     /// Where an append's entries part from the log, or from themselves.
@@ -321,12 +347,7 @@ impl Replica {
     /// Nothing of the append is new, and nothing that must be durable before the answer.
     fn acknowledge_again(&mut self, plan: AppendPlan) -> Vec<Effect> {
         self.standing.commit = plan.commit;
-        if plan.repeated {
-            let step = Step::Outcomes { first: plan.first, last: plan.last };
-            self.pending = Some(Pending::Repeat { append: plan });
-            return vec![Effect::Persist(step)];
-        }
-        self.appended(plan.epoch, Vec::new(), Touched::Keys(Vec::new()))
+        self.answer_append(plan, Vec::new(), Vec::new())
     }
 
     fn handle_seal(&mut self, view: View) -> Vec<Effect> {
@@ -363,6 +384,11 @@ impl Replica {
     fn handle_fetch(&mut self, epoch: Epoch, after: Index, upto: Index) -> Vec<Effect> {
         if let Some(refused) = self.refuse_old_epoch(epoch) {
             return refused;
+        }
+        if after < self.standing.commit {
+            // A new writer wants what lies behind all that is committed, for that is on every member. This comes
+            // late, of a levelling that is long over, and the log may have it no more.
+            return Vec::new();
         }
         self.pending = Some(Pending::Fetch { epoch });
         vec![Effect::Persist(Step::Fetch { after, upto })]
@@ -449,12 +475,25 @@ impl Replica {
         self.appended_epoch = plan.epoch;
         self.extend(&plan.chains, digest);
         self.standing.commit = plan.commit;
-        if plan.repeated {
-            let step = Step::Outcomes { first: plan.first, last: plan.last };
-            self.pending = Some(Pending::Repeat { append: plan });
-            return vec![Effect::Persist(step)];
+        self.answer_append(plan, outcomes, touched)
+    }
+
+    /// What is durable is answered, with what came of appending it.
+    fn answer_append(
+        &mut self,
+        plan: AppendPlan,
+        outcomes: Vec<Outcome>,
+        touched: Vec<CacheKey>,
+    ) -> Vec<Effect> {
+        match plan.outcomes {
+            Outcomes::New => self.appended(plan.epoch, outcomes, Touched::Keys(touched)),
+            Outcomes::None => self.appended(plan.epoch, Vec::new(), Touched::Keys(touched)),
+            Outcomes::ReadBack => {
+                let step = Step::Outcomes { first: plan.first, last: plan.last };
+                self.pending = Some(Pending::Repeat { append: plan });
+                vec![Effect::Persist(step)]
+            }
         }
-        self.appended(plan.epoch, outcomes, Touched::Keys(touched))
     }
 
     /// Has entries from a member's log appended during a resync.

@@ -16,6 +16,9 @@ use crate::show;
 
 type Failure = Box<dyn Error>;
 
+/// How many committed entries a log keeps, unless it `keeps little`: more than any script has.
+const RETENTION: u64 = 1000;
+
 pub(crate) struct Runner {
     now: Instant,
     disk: Disk,
@@ -84,7 +87,7 @@ impl Runner {
         if !self.replica.wants_snapshot(Index(upto)) {
             return Ok(self.replica.handle_pull_failed(self.now));
         }
-        let mut peer = Disk::new(StoreId(1), 1000, true);
+        let mut peer = Disk::new(StoreId(1), RETENTION, true);
         let entries = self.logs.between(&log, 0, upto)?;
         let change = protocol::replica::Change {
             promise: Epoch(1),
@@ -130,6 +133,7 @@ impl goldenscript::Runner for Runner {
             "disk" => {
                 self.disk_fails = first == "fails";
                 self.disk.can_undo = first != "can't undo";
+                self.disk.retention = if first == "keeps little" { 0 } else { RETENTION };
                 Vec::new()
             }
             "restart" => {
