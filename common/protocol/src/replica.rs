@@ -204,6 +204,17 @@ enum Outcomes {
     None,
 }
 
+/// Whether the rows of the tables are known to be what the digest says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Rows {
+    /// Nobody has looked since the process started, and before that the file was anybody's.
+    Uncounted,
+    /// They were counted, or came with a snapshot that was checked row by row.
+    Sound,
+    /// They are not.
+    Damaged,
+}
+
 /// One copy of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
@@ -211,6 +222,7 @@ pub struct Replica {
     pub(crate) standing: Standing,
     pub(crate) appended_epoch: Epoch,
     pub(crate) resync: Option<Resync>,
+    pub(crate) rows: Rows,
     tail: BTreeMap<Index, Chain>,
     pending: Option<Pending>,
     halted: Option<String>,
@@ -228,7 +240,8 @@ impl Replica {
     ) -> Self {
         let mut tail: BTreeMap<Index, Chain> = tail.into_iter().collect();
         tail.insert(standing.last, standing.chain);
-        Self { me, standing, appended_epoch, resync: None, tail, pending: None, halted: None }
+        let rows = Rows::Uncounted;
+        Self { me, standing, appended_epoch, resync: None, rows, tail, pending: None, halted: None }
     }
 
     /// How it stands.
@@ -262,7 +275,37 @@ impl Replica {
             ToReplica::Recover(recover) => self.handle_recover(now, recover),
             ToReplica::Fetch { epoch, after, upto } => self.handle_fetch(epoch, after, upto),
             ToReplica::Recount { epoch } => vec![Effect::Recount { epoch }],
-            ToReplica::Report => self.send(Reply::Standing(self.standing.clone())),
+            ToReplica::Report => {
+                let mut effects = self.send(Reply::Standing(self.standing.clone()));
+                effects.extend(self.tell_damage());
+                effects
+            }
+        }
+    }
+
+    /// All rows were counted, and gave the digest that is kept.
+    pub fn counted(&mut self) -> Vec<Effect> {
+        if self.rows != Rows::Uncounted {
+            return Vec::new();
+        }
+        self.rows = Rows::Sound;
+        self.rows_are_sound()
+    }
+
+    /// The rows are not what the digest says, or can't be read.
+    pub fn damaged(&mut self) -> Vec<Effect> {
+        self.rows = Rows::Damaged;
+        let mut effects = self.tell_damage();
+        effects.extend(self.begin_afresh());
+        effects
+    }
+
+    /// Has the writer drop this replica, so that it may begin again from a snapshot. As long as it is a member
+    /// it is said again whenever the writer may not have heard of it.
+    fn tell_damage(&self) -> Vec<Effect> {
+        match self.rows {
+            Rows::Damaged => self.send(Reply::Recounted { epoch: self.standing.promise, sound: false }),
+            Rows::Uncounted | Rows::Sound => Vec::new(),
         }
     }
 
@@ -539,6 +582,7 @@ impl Replica {
         self.tail = tail.into_iter().collect();
         self.tail.insert(standing.last, standing.chain);
         self.standing = standing;
+        self.rows = Rows::Sound;
     }
 
     /// The chain at an index, if it is known.
@@ -567,7 +611,9 @@ impl Replica {
 
     fn sealed(&self, view: &View) -> Vec<Effect> {
         let Standing { last, chain, commit, .. } = self.standing;
-        self.send(Reply::Sealed(Sealed { epoch: view.epoch, last, chain, commit }))
+        let mut effects = self.send(Reply::Sealed(Sealed { epoch: view.epoch, last, chain, commit }));
+        effects.extend(self.tell_damage());
+        effects
     }
 
     fn refuse(&self, refused: Refused) -> Vec<Effect> {

@@ -1,4 +1,6 @@
 //! A replica under a script: the script plays the writer, its peers and the clock; the disk is a real one.
+//!
+//! At the beginning of a script its rows have been counted; after a `restart` they are by `counted` or `damaged`.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -30,8 +32,9 @@ pub(crate) struct Runner {
 impl Runner {
     #[expect(clippy::disallowed_methods, reason = "any instant will do to count from, and there is no other")]
     pub(crate) fn new() -> Self {
-        let disk = Disk::new(StoreId(2), 1000, true);
-        let replica = start(&disk);
+        let disk = Disk::new(StoreId(2), RETENTION, true);
+        let mut replica = start(&disk);
+        assert_eq!(replica.counted(), []);
         Self { now: Instant::now(), disk, replica, logs: Logs::new(), disk_fails: false }
     }
 
@@ -140,6 +143,8 @@ impl goldenscript::Runner for Runner {
                 self.replica = start(&self.disk);
                 Vec::new()
             }
+            "counted" => self.replica.counted(),
+            "damaged" => self.replica.damaged(),
             "wait" => {
                 self.now += Duration::from_millis(first.parse()?);
                 self.replica.tick(self.now)
