@@ -44,7 +44,7 @@ impl Readers {
 pub(super) fn recount(conn: &Connection) -> Step<Recount> {
     let standing = Meta::load(conn)?.standing;
     let mut counted = Digest::default();
-    let mut books = conn.prepare(
+    let mut books = conn.prepare_cached(
         "SELECT id, cost_cents, quantity, version, epoch, title, topic, author, isbn, year, description,
                 topic_key
          FROM books",
@@ -55,13 +55,14 @@ pub(super) fn recount(conn: &Connection) -> Step<Recount> {
         counted = counted.plus_row(&book.hashed_facts(row.get_ref(11)?.as_str().map_err(not_text)?));
         counted = counted.plus_row(&book.stock().hashed(book.book.id));
     }
-    let mut sales =
-        conn.prepare("SELECT idx, line, order_id, book_id, title, quantity, unit_cost_cents, at FROM sales")?;
+    let mut sales = conn.prepare_cached(
+        "SELECT idx, line, order_id, book_id, title, quantity, unit_cost_cents, at FROM sales",
+    )?;
     let mut rows = sales.query([])?;
     while let Some(row) = rows.next()? {
         counted = counted.plus_row(&SaleRow::read(row)?.hashed());
     }
-    let mut outcomes = conn.prepare("SELECT key, fingerprint, idx, result FROM outcomes")?;
+    let mut outcomes = conn.prepare_cached("SELECT key, fingerprint, idx, result FROM outcomes")?;
     let mut rows = outcomes.query([])?;
     while let Some(row) = rows.next()? {
         let key: Vec<u8> = row.get(0)?;
@@ -75,7 +76,7 @@ fn topics_fit(conn: &Connection) -> Step<bool> {
     let differ = "SELECT EXISTS (SELECT * FROM (SELECT topic_key, count(*) FROM books GROUP BY topic_key
                                  EXCEPT SELECT topic_key, books FROM topics))
                       OR (SELECT count(*) FROM topics) <> (SELECT count(DISTINCT topic_key) FROM books)";
-    Ok(!conn.query_row(differ, [], |row| row.get::<_, bool>(0))?)
+    Ok(!conn.prepare_cached(differ)?.query_row([], |row| row.get::<_, bool>(0))?)
 }
 
 fn not_text(problem: rusqlite::types::FromSqlError) -> rusqlite::Error {
