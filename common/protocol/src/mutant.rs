@@ -72,6 +72,8 @@ mutants! {
     JoinByIndexAlone,
     /// A joiner is let in before it is level.
     JoinBeforeLevel,
+    /// A replica asks to join before its rows were counted.
+    JoinUncounted,
     /// A replica answers reads of older views than it has promised.
     ReadOfAnyEpoch,
     /// A read is released before what it shows is committed.

@@ -189,8 +189,30 @@ struct AppendPlan {
     commit: Index,
     first: Index,
     last: Index,
-    repeated: bool,
+    outcomes: Outcomes,
     chains: Vec<(Index, Chain)>,
+}
+
+/// Which outcomes the answer to an append brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcomes {
+    /// Those that come of appending, for all of it is new.
+    New,
+    /// Those of all its entries, read back, for some were there already.
+    ReadBack,
+    /// None: it comes late and again.
+    None,
+}
+
+/// Whether the rows of the tables are known to be what the digest says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Rows {
+    /// Nobody has looked since the process started, and before that the file was anybody's.
+    Uncounted,
+    /// They were counted, or came with a snapshot that was checked row by row.
+    Sound,
+    /// They are not.
+    Damaged,
 }
 
 /// One copy of a shard.
@@ -200,6 +222,7 @@ pub struct Replica {
     pub(crate) standing: Standing,
     pub(crate) appended_epoch: Epoch,
     pub(crate) resync: Option<Resync>,
+    pub(crate) rows: Rows,
     tail: BTreeMap<Index, Chain>,
     pending: Option<Pending>,
     halted: Option<String>,
@@ -217,7 +240,8 @@ impl Replica {
     ) -> Self {
         let mut tail: BTreeMap<Index, Chain> = tail.into_iter().collect();
         tail.insert(standing.last, standing.chain);
-        Self { me, standing, appended_epoch, resync: None, tail, pending: None, halted: None }
+        let rows = Rows::Uncounted;
+        Self { me, standing, appended_epoch, resync: None, rows, tail, pending: None, halted: None }
     }
 
     /// How it stands.
@@ -251,41 +275,75 @@ impl Replica {
             ToReplica::Recover(recover) => self.handle_recover(now, recover),
             ToReplica::Fetch { epoch, after, upto } => self.handle_fetch(epoch, after, upto),
             ToReplica::Recount { epoch } => vec![Effect::Recount { epoch }],
-            ToReplica::Report => self.send(Reply::Standing(self.standing.clone())),
+            ToReplica::Report => {
+                let mut effects = self.send(Reply::Standing(self.standing.clone()));
+                effects.extend(self.tell_damage());
+                effects
+            }
         }
     }
 
-    fn handle_append(&mut self, append: Append) -> Vec<Effect> {
+    /// All rows were counted, and gave the digest that is kept.
+    pub fn counted(&mut self) -> Vec<Effect> {
+        if self.rows != Rows::Uncounted {
+            return Vec::new();
+        }
+        self.rows = Rows::Sound;
+        self.rows_are_sound()
+    }
+
+    /// The rows are not what the digest says, or can't be read.
+    pub fn damaged(&mut self) -> Vec<Effect> {
+        self.rows = Rows::Damaged;
+        let mut effects = self.tell_damage();
+        effects.extend(self.begin_afresh());
+        effects
+    }
+
+    /// Has the writer drop this replica, so that it may begin again from a snapshot. As long as it is a member
+    /// it is said again whenever the writer may not have heard of it.
+    fn tell_damage(&self) -> Vec<Effect> {
+        match self.rows {
+            Rows::Damaged => self.send(Reply::Recounted { epoch: self.standing.promise, sound: false }),
+            Rows::Uncounted | Rows::Sound => Vec::new(),
+        }
+    }
+
+    fn handle_append(&mut self, mut append: Append) -> Vec<Effect> {
         let epoch = append.epoch;
         if let Some(refused) = self.refuse_old_epoch(epoch) {
             return refused;
         }
+        let gap = Refused::Gap { epoch, have: self.standing.last };
         if append.before > self.standing.last {
-            return self.refuse(Refused::Gap { epoch, have: self.standing.last });
-        }
-        let Some(chain) = self.chain_at(append.before) else {
-            return self.refuse(Refused::Gap { epoch, have: self.standing.last });
-        };
-        if chain != append.chain_before {
-            return self.refuse(Refused::Conflict { epoch, at: append.before });
+            return self.refuse(gap);
         }
         let last = append.last();
         let commit = self.standing.commit.max(append.commit.min(last));
         let had = append.entries.partition_point(|entry| entry.index <= self.standing.last);
-        if let Some(at) = self.first_conflict(&append, had) {
-            return self.refuse(Refused::Conflict { epoch, at });
+        match self.chain_at(append.before) {
+            // A late repetition of what is long committed: too old to be compared, and nothing to be taken.
+            None if last <= self.standing.commit => append.entries.clear(),
+            None => return self.refuse(gap),
+            Some(chain) if chain != append.chain_before => {
+                return self.refuse(Refused::Conflict { epoch, at: append.before });
+            }
+            Some(_) => {
+                if let Some(at) = self.first_conflict(&append, had) {
+                    return self.refuse(Refused::Conflict { epoch, at });
+                }
+            }
         }
         let mut plan = AppendPlan {
             epoch,
             commit,
             first: append.before.next(),
             last,
-            // A late repetition, with more behind it by now: its outcomes could pass for the last batch's.
-            repeated: had > 0 && last >= self.standing.last,
+            outcomes: self.outcomes_of(&append, commit, had),
             chains: Vec::new(),
         };
         let mut entries = append.entries;
-        entries.drain(..had);
+        entries.drain(..had.min(entries.len()));
         if entries.is_empty() && epoch == self.standing.promise && epoch == self.appended_epoch {
             return self.acknowledge_again(plan);
         }
@@ -294,6 +352,17 @@ impl Replica {
         let promise = if mutant!(JoinWithoutPromise) { self.standing.promise } else { epoch };
         let change = Change { promise, appended_epoch: epoch, commit, entries };
         vec![Effect::Persist(Step::Append(change))]
+    }
+
+    /// Whether somebody waits for the outcomes of an append of which so many entries were there before. Not if
+    /// more stands behind it by now: they could pass for those of the last batch. Nor if some of it is committed,
+    /// which a batch on its way is not: the log may have it no more.
+    fn outcomes_of(&self, append: &Append, commit: Index, had: usize) -> Outcomes {
+        match had {
+            0 => Outcomes::New,
+            _ if append.last() >= self.standing.last && append.before >= commit => Outcomes::ReadBack,
+            _ => Outcomes::None,
+        }
     }
 
     /// Where an append's entries part from the log, or from themselves.
@@ -321,12 +390,7 @@ impl Replica {
     /// Nothing of the append is new, and nothing that must be durable before the answer.
     fn acknowledge_again(&mut self, plan: AppendPlan) -> Vec<Effect> {
         self.standing.commit = plan.commit;
-        if plan.repeated {
-            let step = Step::Outcomes { first: plan.first, last: plan.last };
-            self.pending = Some(Pending::Repeat { append: plan });
-            return vec![Effect::Persist(step)];
-        }
-        self.appended(plan.epoch, Vec::new(), Touched::Keys(Vec::new()))
+        self.answer_append(plan, Vec::new(), Vec::new())
     }
 
     fn handle_seal(&mut self, view: View) -> Vec<Effect> {
@@ -363,6 +427,11 @@ impl Replica {
     fn handle_fetch(&mut self, epoch: Epoch, after: Index, upto: Index) -> Vec<Effect> {
         if let Some(refused) = self.refuse_old_epoch(epoch) {
             return refused;
+        }
+        if after < self.standing.commit {
+            // A new writer wants what lies behind all that is committed, for that is on every member. This comes
+            // late, of a levelling that is long over, and the log may have it no more.
+            return Vec::new();
         }
         self.pending = Some(Pending::Fetch { epoch });
         vec![Effect::Persist(Step::Fetch { after, upto })]
@@ -449,12 +518,25 @@ impl Replica {
         self.appended_epoch = plan.epoch;
         self.extend(&plan.chains, digest);
         self.standing.commit = plan.commit;
-        if plan.repeated {
-            let step = Step::Outcomes { first: plan.first, last: plan.last };
-            self.pending = Some(Pending::Repeat { append: plan });
-            return vec![Effect::Persist(step)];
+        self.answer_append(plan, outcomes, touched)
+    }
+
+    /// What is durable is answered, with what came of appending it.
+    fn answer_append(
+        &mut self,
+        plan: AppendPlan,
+        outcomes: Vec<Outcome>,
+        touched: Vec<CacheKey>,
+    ) -> Vec<Effect> {
+        match plan.outcomes {
+            Outcomes::New => self.appended(plan.epoch, outcomes, Touched::Keys(touched)),
+            Outcomes::None => self.appended(plan.epoch, Vec::new(), Touched::Keys(touched)),
+            Outcomes::ReadBack => {
+                let step = Step::Outcomes { first: plan.first, last: plan.last };
+                self.pending = Some(Pending::Repeat { append: plan });
+                vec![Effect::Persist(step)]
+            }
         }
-        self.appended(plan.epoch, outcomes, Touched::Keys(touched))
     }
 
     /// Has entries from a member's log appended during a resync.
@@ -500,6 +582,7 @@ impl Replica {
         self.tail = tail.into_iter().collect();
         self.tail.insert(standing.last, standing.chain);
         self.standing = standing;
+        self.rows = Rows::Sound;
     }
 
     /// The chain at an index, if it is known.
@@ -528,7 +611,9 @@ impl Replica {
 
     fn sealed(&self, view: &View) -> Vec<Effect> {
         let Standing { last, chain, commit, .. } = self.standing;
-        self.send(Reply::Sealed(Sealed { epoch: view.epoch, last, chain, commit }))
+        let mut effects = self.send(Reply::Sealed(Sealed { epoch: view.epoch, last, chain, commit }));
+        effects.extend(self.tell_damage());
+        effects
     }
 
     fn refuse(&self, refused: Refused) -> Vec<Effect> {

@@ -6,8 +6,11 @@
 //! and, nearly level, asks the writer to join. From then on the writer sends it every batch; a
 //! [`ToReplica::Seal`](crate::message::ToReplica::Seal) with a view that has it ends the resync.
 //!
-//! Where the member's log does not reach back so far, or something can't be undone, a snapshot of the
-//! member replaces the tables and the log.
+//! Where the member's log does not reach back so far, or something can't be undone, or the own rows turn out
+//! to be damaged, a snapshot of the member replaces the tables and the log.
+//!
+//! Its rows are counted meanwhile, once after each start of its process, and it does not ask to join before
+//! they are found sound: it may soon be the only member, and nobody has looked at its file while it was away.
 //!
 //! Two things it must not do: undo at or below its commit index, and undo what it acknowledged to a
 //! writer that may still count that. A writer counts the acknowledgements of its own epoch only, so
@@ -22,7 +25,7 @@ use crate::entry::Entry;
 use crate::ids::{Chain, Epoch, Index, NodeId};
 use crate::message::{Recover, Reply, Standing};
 use crate::mutant;
-use crate::replica::{Effect, Note, Replica};
+use crate::replica::{Effect, Note, Replica, Rows};
 
 /// How long to wait before a source that could not be reached is asked again, and before the writer is
 /// asked again to be let in. Short against the patience of an operator, long against a round trip.
@@ -55,6 +58,8 @@ enum State {
     Fetching,
     /// The source could not be reached.
     Waiting { until: Instant, snapshot: bool },
+    /// Nearly level, but its rows are still being counted.
+    Counting,
     /// The writer was asked; it sends what is new.
     Joining { again: Instant },
 }
@@ -72,7 +77,7 @@ impl Replica {
         match self.resync.as_ref()?.state {
             State::Waiting { until, .. } => Some(until),
             State::Joining { again } => Some(again),
-            State::Pulling | State::Fetching => None,
+            State::Pulling | State::Fetching | State::Counting => None,
         }
     }
 
@@ -88,7 +93,11 @@ impl Replica {
                 vec![Effect::Pull { source: resync.source.clone(), after: resync.verified }]
             }
             State::Joining { again } if again <= now => self.ask_to_join(now),
-            State::Waiting { .. } | State::Joining { .. } | State::Pulling | State::Fetching => Vec::new(),
+            State::Waiting { .. }
+            | State::Joining { .. }
+            | State::Pulling
+            | State::Fetching
+            | State::Counting => Vec::new(),
         }
     }
 
@@ -108,7 +117,7 @@ impl Replica {
             epoch,
             source: source.clone(),
             commit: recover.commit,
-            state: State::Waiting { until: now, snapshot: recover.afresh },
+            state: State::Waiting { until: now, snapshot: recover.afresh || self.rows == Rows::Damaged },
             verified: self.standing.commit,
             source_last: recover.commit,
             pulled: Vec::new(),
@@ -223,6 +232,10 @@ impl Replica {
 
     fn ask_to_join(&mut self, now: Instant) -> Vec<Effect> {
         let Some(resync) = &mut self.resync else { return Vec::new() };
+        if self.rows == Rows::Uncounted && !mutant!(JoinUncounted) {
+            resync.state = State::Counting;
+            return Vec::new();
+        }
         let first_time = !matches!(resync.state, State::Joining { .. });
         resync.state = State::Joining { again: now + RETRY };
         let epoch = resync.epoch;
@@ -232,6 +245,25 @@ impl Replica {
             effects.push(Effect::Note(Note::AsksToJoin { last }));
         }
         effects
+    }
+
+    /// The rows were found sound: what has been added to the source's log meanwhile is pulled, and then it joins.
+    pub(crate) fn rows_are_sound(&mut self) -> Vec<Effect> {
+        match &mut self.resync {
+            Some(resync) if resync.state == State::Counting => {
+                resync.state = State::Pulling;
+                vec![Effect::Pull { source: resync.source.clone(), after: resync.verified }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The rows were found damaged: what is pulled would not mend them.
+    pub(crate) fn begin_afresh(&mut self) -> Vec<Effect> {
+        match &self.resync {
+            Some(resync) if resync.state != State::Fetching => self.fetch_snapshot(),
+            _ => Vec::new(),
+        }
     }
 
     pub(crate) fn fetch_snapshot(&mut self) -> Vec<Effect> {

@@ -132,7 +132,7 @@ fn appended(epoch: u64, entries: &[Entry]) -> Reply {
     })
 }
 
-/// The replica `b` with an empty log.
+/// The replica `b` with an empty log, its rows counted.
 fn replica() -> Replica {
     let standing = Standing {
         store: store_of(B),
@@ -143,7 +143,9 @@ fn replica() -> Replica {
         commit: Index(0),
         view: None,
     };
-    Replica::new(B.into(), standing, Epoch(0), [])
+    let mut replica = Replica::new(B.into(), standing, Epoch(0), []);
+    assert_eq!(replica.counted(), []);
+    replica
 }
 
 /// Hands a message to a replica whose disk works, and returns what it wanted of it and what it said.

@@ -46,7 +46,10 @@ impl State {
     pub(crate) fn start_node(&mut self, node: usize) {
         let entry = self.node_mut(node);
         let disk = &entry.disk;
-        let replica = Replica::new(entry.id.clone(), disk.standing(), disk.appended_epoch, disk.tail());
+        let mut replica = Replica::new(entry.id.clone(), disk.standing(), disk.appended_epoch, disk.tail());
+        // Rows are never damaged here, and counted in no time.
+        let effects = replica.counted();
+        assert!(effects.is_empty(), "nothing is under way yet");
         entry.process =
             Some(Process { replica, clock: epoch(), errands: VecDeque::new(), heard: Vec::new() });
     }

@@ -245,7 +245,7 @@ impl World {
             }
             Fault::PowerLoss { down_for } => self.lose_power(down_for),
             Fault::Scrub { node } => {
-                self.scrub(node);
+                self.begin_count(node, None);
                 self.after(Duration::from_millis(500), Event::Fault(Fault::Scrub { node }));
             }
             Fault::Heal => self.heal(),

@@ -51,12 +51,15 @@ pub(crate) struct Process {
     step_for: Option<(LinkId, u64)>,
     /// Pulls and snapshots, one at a time; the first is under way. None is ever called off.
     errands: VecDeque<Source>,
+    /// How many snapshots it has installed: what was counted before one says nothing of the rows behind it.
+    installs: u64,
 }
 
 #[derive(Debug)]
 enum Input {
     Message { link: LinkId, generation: u64, message: ToReplica },
     Pulled(Source),
+    Counted { sound: bool, installs: u64 },
 }
 
 /// What is wanted of a peer, and what came of it.
@@ -102,9 +105,11 @@ impl World {
             heard_on: Vec::new(),
             step_for: None,
             errands: VecDeque::new(),
+            installs: 0,
         });
         let run = node.runs;
         self.note(|| format!("r{index} starts"));
+        self.begin_count(index, None);
         self.after(Duration::from_millis(1), Event::BeatAt { peer: Peer::Catalog(index), run });
     }
 
@@ -190,6 +195,9 @@ impl World {
                     (process.replica.handle(now, message), Some((link, generation)))
                 }
                 Input::Pulled(source) => (self.take_pulled(node, source), None),
+                Input::Counted { installs, .. } if installs != process.installs => (Vec::new(), None),
+                Input::Counted { sound: true, .. } => (process.replica.counted(), None),
+                Input::Counted { sound: false, .. } => (process.replica.damaged(), None),
             };
             self.carry_out(node, effects, asker);
         }
@@ -224,7 +232,6 @@ impl World {
     }
 
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>, asker: Option<(LinkId, u64)>) {
-        let run = self.nodes[node].runs;
         for effect in effects {
             match effect {
                 Effect::Persist(step) => self.begin_step(node, step, asker),
@@ -237,12 +244,7 @@ impl World {
                     let of = self.index_of(&source);
                     self.begin_errand(node, Source::Snapshot { of, at_least, copy: None });
                 }
-                Effect::Recount { epoch } => {
-                    let delay = self.random.millis(1..50);
-                    if let Some((link, _)) = asker {
-                        self.after(delay, Event::Recounted { node, run, link, epoch });
-                    }
-                }
+                Effect::Recount { epoch } => self.begin_count(node, asker.map(|(link, _)| (link, epoch))),
                 Effect::Note(note) => {
                     self.note(|| format!("r{node}: {note:?}"));
                     self.ambush(Moment::of_note(&note), Some(node));
@@ -312,20 +314,30 @@ impl World {
         }
     }
 
-    pub(crate) fn recounted(&mut self, node: usize, run: u64, link: LinkId, epoch: Epoch) {
-        if self.process(node, run).is_some() {
-            let (sound, store) = (self.nodes[node].disk.is_sound(), self.nodes[node].disk.store());
-            self.send_up(link, Up::Said(Said { store, reply: Reply::Recounted { epoch, sound } }));
-        }
+    /// A replica begins to count its rows: when its process starts, when the writer asks, and once in a while.
+    pub(crate) fn begin_count(&mut self, node: usize, asked: Option<(LinkId, Epoch)>) {
+        let takes = self.random.millis(if self.plan.slow_counts { 200..900 } else { 1..20 });
+        let Node { disk, process, runs, .. } = &self.nodes[node];
+        let Some(process) = process else { return };
+        let (sound, installs, run) = (disk.is_sound(), process.installs, *runs);
+        self.after(takes, Event::Counted { node, run, sound, installs, asked });
     }
 
-    /// Each replica counts its rows once in a while, and says so when they are not what they should be.
-    pub(crate) fn scrub(&mut self, node: usize) {
-        let disk = &self.nodes[node].disk;
-        if self.nodes[node].process.is_some() && !disk.is_sound() {
-            let (epoch, store) = (disk.standing().promise, disk.store());
-            self.answer(node, Said { store, reply: Reply::Recounted { epoch, sound: false } }, None);
+    pub(crate) fn counted(
+        &mut self,
+        (node, run): (usize, u64),
+        sound: bool,
+        installs: u64,
+        asked: Option<(LinkId, Epoch)>,
+    ) {
+        let Some(process) = self.process(node, run) else { return };
+        process.inputs.push_back(Input::Counted { sound, installs });
+        self.note(|| format!("r{node} has counted its rows: sound {sound}"));
+        if let Some((link, epoch)) = asked {
+            let store = self.nodes[node].disk.store();
+            self.send_up(link, Up::Said(Said { store, reply: Reply::Recounted { epoch, sound } }));
         }
+        self.work(node);
     }
 
     fn begin_errand(&mut self, node: usize, source: Source) {
@@ -398,6 +410,7 @@ impl World {
                     return process.replica.handle_pull_failed(now);
                 }
                 self.oracle.changed();
+                process.installs += 1;
                 process.replica.snapshot_installed(now, disk.standing(), disk.tail())
             }
             Source::Page { .. } | Source::Snapshot { .. } => process.replica.handle_pull_failed(now),

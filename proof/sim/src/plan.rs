@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) store_trouble: u64,
     /// Whether replicas keep but a short log, so that who comes back needs a copy.
     pub(crate) short_logs: bool,
+    /// Whether it takes long to count all rows.
+    pub(crate) slow_counts: bool,
     /// How many more faults are struck at the very moment when something delicate happens.
     pub(crate) ambushes: u32,
     pub(crate) faults: Vec<(Duration, Fault)>,
@@ -92,6 +94,7 @@ impl Plan {
             duplicates_permille: if rough && random.chance(50) { random.between(10..150) } else { 0 },
             store_trouble: if rough && random.chance(40) { 20 } else { 0 },
             short_logs: random.chance(10),
+            slow_counts: random.chance(10),
             ambushes: if rough && random.chance(70) { 4 } else { 0 },
             faults: Vec::new(),
         };
@@ -113,6 +116,7 @@ impl Plan {
         let end = u64::try_from(TROUBLE.as_millis()).expect("seconds") - 300;
         match self.day {
             Day::Quiet => {}
+            Day::Corruption if random.chance(50) => self.spoil_while_away(random, end),
             Day::Corruption => {
                 let node = random.index(self.replicas);
                 self.faults.push((random.millis(300..end), Fault::Corrupt { node }));
@@ -136,6 +140,23 @@ impl Plan {
                     }
                 }
             }
+        }
+    }
+
+    /// A row of a replica is changed while its process is down and it is dropped, and it takes long to count them.
+    /// When it has come back all others are gone.
+    fn spoil_while_away(&mut self, random: &mut Random, end: u64) {
+        self.slow_counts = true;
+        let node = random.index(self.replicas);
+        let at = random.between(200..end / 2);
+        let down_for = random.millis(300..600);
+        let leaves = Duration::from_millis(at);
+        self.faults.push((leaves, Fault::Kill { node, down_for }));
+        self.faults.push((leaves + down_for / 2, Fault::Corrupt { node }));
+        let gone_at = leaves + down_for + random.millis(50..600);
+        for other in (0..self.replicas).filter(|other| *other != node) {
+            let kill = Fault::Kill { node: other, down_for: random.millis(300..900) };
+            self.faults.push((gone_at, kill));
         }
     }
 

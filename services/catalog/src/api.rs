@@ -132,6 +132,7 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
                 reply(&replies, read.call, refusal);
             }
         }
+        let installs = shard.installs();
         let queries: Vec<Query> = fit.iter().map(|read| read.query.clone()).collect();
         for (read, result) in fit.iter().zip(shard.readers.read_many(&queries)) {
             // The promise is looked at after the store was: a higher one that came in between means that
@@ -141,7 +142,7 @@ fn spawn_reads(jobs: &mut JoinSet<()>, shard: &Shard, reads: Vec<ReadCall>, repl
                 Err(problem) => {
                     tracing::error!(shard = %shard.id, problem = %with_causes(&problem), "a read failed");
                     if problem.is_damage() {
-                        shard.send(Input::Recounted { epoch: None, sound: Ok(false) });
+                        shard.send(Input::Counted { asked: None, installs, sound: Ok(false) });
                     }
                     ReadReply::Failed(problem.to_string())
                 }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::shard::Input;
 use crate::store::{Readers, StoreError};
+use crate::upkeep;
 
 /// How many errands may wait; a replica has one or two under way.
 const ERRANDS_MAX: usize = 16;
@@ -53,10 +54,12 @@ pub enum Errand {
         /// One that ends before this is of no use.
         at_least: Index,
     },
-    /// A recount of the own rows.
+    /// A recount of the own rows, which the writer asked for.
     Recount {
-        /// The epoch of the call; `None` for the scrub.
-        epoch: Option<Epoch>,
+        /// The epoch of the call.
+        epoch: Epoch,
+        /// How many snapshots had been installed.
+        installs: u64,
     },
 }
 
@@ -156,7 +159,10 @@ impl Errands {
                 let snapshot = self.snapshot(config, secret, me, peer, &source, at_least).await;
                 self.or_failed(snapshot, peer)
             }
-            Errand::Recount { epoch } => self.recount(epoch).await,
+            Errand::Recount { epoch, installs } => {
+                let sound = upkeep::count(self.shard, self.readers.clone()).await;
+                Input::Counted { asked: Some(epoch), installs, sound }
+            }
         }
     }
 
@@ -249,18 +255,6 @@ impl Errands {
                 _ => {}
             }
         }
-    }
-
-    async fn recount(&self, epoch: Option<Epoch>) -> Input {
-        let readers = self.readers.clone();
-        let recount = tokio::task::spawn_blocking(move || readers.recount()).await;
-        let sound = match recount {
-            Ok(Ok(recount)) => Ok(recount.is_sound()),
-            Ok(Err(problem)) => Err(with_causes(&problem)),
-            Err(problem) => Err(problem.to_string()),
-        };
-        tracing::info!(shard = %self.shard, ?sound, "the digest was counted anew");
-        Input::Recounted { epoch, sound }
     }
 }
 

@@ -55,10 +55,12 @@ pub enum Input {
     },
     /// The peer could not be reached, or sent something that can't be used.
     PullFailed,
-    /// A recount is over.
-    Recounted {
-        /// The epoch of the call; `None` if nobody asked and the scrub found it.
-        epoch: Option<Epoch>,
+    /// The rows were counted.
+    Counted {
+        /// The epoch of the writer's call, if it asked.
+        asked: Option<Epoch>,
+        /// How many snapshots had been installed when the count began: those before it replaced what was counted.
+        installs: u64,
         /// Whether the rows gave the digest; or why they could not be counted.
         sound: Result<bool, String>,
     },
@@ -81,6 +83,8 @@ pub struct Shard {
 struct Shared {
     store: StoreId,
     promise: AtomicU64,
+    /// How many snapshots this process has installed.
+    installs: AtomicU64,
     standing: Mutex<Standing>,
 }
 
@@ -107,6 +111,12 @@ impl Shard {
     #[must_use]
     pub fn promise(&self) -> Epoch {
         Epoch(self.shared.promise.load(Ordering::Acquire))
+    }
+
+    /// How many snapshots were installed so far: to be noted before the rows are counted.
+    #[must_use]
+    pub fn installs(&self) -> u64 {
+        self.shared.installs.load(Ordering::Acquire)
     }
 
     /// How it stands, for a heartbeat.
@@ -165,19 +175,12 @@ pub fn start(
     let shared = Arc::new(Shared {
         store: standing.store,
         promise: AtomicU64::new(standing.promise.0),
+        installs: AtomicU64::new(0),
         standing: Mutex::new(standing),
     });
     let (inputs, receiver) = sync_channel(INPUTS_MAX);
     let (errands, requests) = Errands::new(id, readers.clone(), inputs.clone());
-    let driver = Driver {
-        id,
-        replica,
-        store,
-        shared: shared.clone(),
-        errands: requests,
-        links: Vec::new(),
-        damaged: false,
-    };
+    let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, links: Vec::new() };
     let (alive, ended) = oneshot::channel();
     let run = move || {
         // Dropped with the thread, also by a panic.
@@ -217,8 +220,6 @@ struct Driver {
     errands: tokio::sync::mpsc::Sender<Errand>,
     /// The open links; last, the one whose writer this replica goes by.
     links: Vec<LinkSender<CatalogReply>>,
-    /// The file was found damaged: what it holds is not levelled but replaced, by a snapshot.
-    damaged: bool,
 }
 
 impl Driver {
@@ -246,10 +247,7 @@ impl Driver {
     fn take(&mut self, input: Input) -> Vec<Effect> {
         let now = Instant::now();
         match input {
-            Input::Message { from, mut message } => {
-                if let ToReplica::Recover(recover) = &mut message {
-                    recover.afresh |= self.damaged;
-                }
+            Input::Message { from, message } => {
                 let heeded = self.replica.heeds(&message);
                 self.remember(&from, heeded);
                 let effects = self.replica.handle(now, message);
@@ -259,18 +257,27 @@ impl Driver {
             Input::Pulled { source, page } => self.replica.handle_pulled(now, &source, page),
             Input::Snapshot { file, snapshot } => self.install(file, &snapshot),
             Input::PullFailed => self.replica.handle_pull_failed(now),
-            Input::Recounted { epoch, sound } => {
-                self.damaged |= sound == Ok(false);
-                let epoch = epoch.unwrap_or(self.store.standing().promise);
-                let store = self.shared.store;
-                let reply = match sound {
-                    Ok(sound) => Reply::Recounted { epoch, sound },
-                    Err(problem) => Reply::Failed { epoch, problem },
-                };
-                vec![Effect::Send(Said { store, reply })]
-            }
+            Input::Counted { asked, installs, sound } => self.counted(asked, installs, sound),
             Input::Stop => Vec::new(),
         }
+    }
+
+    fn counted(&mut self, asked: Option<Epoch>, installs: u64, sound: Result<bool, String>) -> Vec<Effect> {
+        let mut effects = match &sound {
+            Ok(_) if installs != self.shared.installs.load(Ordering::Acquire) => Vec::new(),
+            Ok(true) => self.replica.counted(),
+            Ok(false) => self.replica.damaged(),
+            Err(_) => Vec::new(),
+        };
+        if let Some(epoch) = asked {
+            let store = self.shared.store;
+            let reply = match sound {
+                Ok(sound) => Reply::Recounted { epoch, sound },
+                Err(problem) => Reply::Failed { epoch, problem },
+            };
+            effects.push(Effect::Send(Said { store, reply }));
+        }
+        effects
     }
 
     /// Keeps the links by which something can be said unasked. A late message of an earlier writer, or on a
@@ -296,7 +303,7 @@ impl Driver {
         let standing = self.store.standing();
         match installed.and_then(|()| self.store.tail(self.store.tail_begin())) {
             Ok(tail) => {
-                self.damaged = false;
+                self.shared.installs.fetch_add(1, Ordering::AcqRel);
                 tracing::info!(shard = %self.id, last_index = %standing.last, digest = %standing.digest, "a snapshot is installed");
                 self.replica.snapshot_installed(now, standing, tail)
             }
@@ -331,8 +338,7 @@ impl Driver {
                             tracing::error!(shard = %self.id, %problem, "the store can't write");
                             let mut effects = self.replica.failed(Instant::now(), problem);
                             if is_damage {
-                                self.damaged = true;
-                                effects.insert(0, self.unsound());
+                                effects.extend(self.replica.damaged());
                             }
                             effects
                         }
@@ -351,24 +357,17 @@ impl Driver {
                 Effect::FetchSnapshot { source, at_least } => {
                     self.ask(Errand::Snapshot { source, at_least });
                 }
-                Effect::Recount { epoch } => self.ask(Errand::Recount { epoch: Some(epoch) }),
-                Effect::Note(note) => {
-                    self.note(&note);
-                    if self.damaged && matches!(note, Note::Joined { .. }) {
-                        // Found while it was no member, when nobody could do anything about it.
-                        todo.push_back(self.unsound());
-                    }
+                Effect::Recount { epoch } => {
+                    self.ask(Errand::Recount {
+                        epoch,
+                        installs: self.shared.installs.load(Ordering::Acquire),
+                    });
                 }
+                Effect::Note(note) => self.note(&note),
             }
         }
         // From here, without waking the link's own task.
         link.push();
-    }
-
-    /// Has the writer drop this replica, so that it may begin again from a snapshot.
-    fn unsound(&self) -> Effect {
-        let epoch = self.store.standing().promise;
-        Effect::Send(Said { store: self.shared.store, reply: Reply::Recounted { epoch, sound: false } })
     }
 
     fn persist(&mut self, step: Step) -> Result<Done, StoreError> {

@@ -125,13 +125,13 @@ impl<T> Writer<T> {
         effects
     }
 
-    /// Sends the batch to a member that may have missed it.
-    pub(super) fn send_batch_again(&self, to: &NodeId) -> Vec<Effect<T>> {
+    /// The batch, for a member that has not answered it; else an append without entries.
+    pub(super) fn append_for(&self, member: &NodeId) -> ToReplica {
         match &self.batch {
-            Some(batch) if !batch.invalidating && !batch.answers.contains_key(to) => {
-                vec![Effect::Send { to: to.clone(), message: self.append_of(batch) }]
+            Some(batch) if !batch.invalidating && !batch.answers.contains_key(member) => {
+                self.append_of(batch)
             }
-            _ => Vec::new(),
+            _ => self.empty_append(),
         }
     }
 
@@ -273,7 +273,7 @@ impl<T> Writer<T> {
         if have < reached {
             return self.suspect(now, from, Why::Behind);
         }
-        self.send_batch_again(from)
+        self.send_again(from)
     }
 
     /// A replica has another entry than this writer at a place that it was sent.

@@ -124,7 +124,7 @@ impl<T> Writer<T> {
         from: &NodeId,
         standing: Standing,
     ) -> Vec<Effect<T>> {
-        let (store, last) = (standing.store, standing.last);
+        let store = standing.store;
         if let Some(peer) = self.peers.get_mut(from) {
             peer.standing = Some(standing);
         }
@@ -135,27 +135,24 @@ impl<T> Writer<T> {
         if !view.has(from, store) {
             return self.recover(now, from);
         }
-        if self.established && last < self.commit {
-            // Its file was put back to an older state: it lacks what it had acknowledged.
-            return self.suspect(now, from, Why::Behind);
-        }
+        // What it says of its log may be old by now. What it is sent shows whether it lacks something.
         self.clear_suspicion(from, &[Why::Gone, Why::Silent]);
         self.send_again(from)
     }
 
-    /// Sends a member what it may have missed.
+    /// Sends a member what it may have missed: the answer is a sign of life, and a gap if it lacks more.
     pub(super) fn send_again(&self, to: &NodeId) -> Vec<Effect<T>> {
-        let message = match (&self.office, &self.view) {
+        let messages = match (&self.office, &self.view) {
             (Office::Sealing { sealed, .. }, Some(view)) if !sealed.contains_key(to) => {
-                ToReplica::Seal(view.clone())
+                vec![ToReplica::Seal(view.clone())]
             }
             (Office::Recounting { sound, .. }, Some(view)) if !sound.contains_key(to) => {
-                ToReplica::Recount { epoch: view.epoch }
+                vec![self.append_for(to), ToReplica::Recount { epoch: view.epoch }]
             }
-            (Office::Leading, _) => return self.send_batch_again(to),
-            _ => return Vec::new(),
+            (Office::Leading | Office::Recounting { .. }, _) => vec![self.append_for(to)],
+            _ => Vec::new(),
         };
-        vec![Effect::Send { to: to.clone(), message }]
+        messages.into_iter().map(|message| Effect::Send { to: to.clone(), message }).collect()
     }
 
     /// Every replica is asked how it stands now: what was heard before may have changed since.
@@ -267,6 +264,16 @@ impl<T> Writer<T> {
         }
         if self.established {
             return self.resume(now);
+        }
+        // What one of them knows to be committed has been on all.
+        let known = sealed.values().map(|answer| answer.commit).max().unwrap_or_default();
+        let behind = |(_, answer): &(&NodeId, &Sealed)| answer.last < known;
+        let behind: Vec<NodeId> = sealed.iter().filter(behind).map(|(node, _)| node.clone()).collect();
+        if !behind.is_empty() {
+            if let Office::Sealing { sealed, .. } = &mut self.office {
+                sealed.retain(|node, _| !behind.contains(node));
+            }
+            return behind.iter().flat_map(|node| self.suspect(now, node, Why::Behind)).collect();
         }
         let sealed = sealed.clone();
         self.level(now, sealed)

@@ -100,10 +100,18 @@ impl Disk {
             }
             Step::Append(change) => self.append(change),
             Step::Outcomes { first, last } => {
+                assert!(
+                    *first > self.tables.base.0,
+                    "the outcome of {first} is asked for, which the log has no more"
+                );
                 let wanted = |applied: &&Applied| (*first..=*last).contains(&applied.entry.index);
                 Done::Outcomes(self.tables.log.iter().filter(wanted).map(|a| a.outcome.clone()).collect())
             }
             Step::Fetch { after, upto } => {
+                assert!(
+                    *after >= self.tables.base.0,
+                    "what follows {after} is asked for, which the log has no more"
+                );
                 let wanted = |entry: &Entry| entry.index > *after && entry.index <= *upto;
                 Done::Fetched(self.tables.entries().filter(|entry| wanted(entry)).cloned().collect())
             }

@@ -1,4 +1,6 @@
 //! A replica under a script: the script plays the writer, its peers and the clock; the disk is a real one.
+//!
+//! At the beginning of a script its rows have been counted; after a `restart` they are by `counted` or `damaged`.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ use crate::show;
 
 type Failure = Box<dyn Error>;
 
+/// How many committed entries a log keeps, unless it `keeps little`: more than any script has.
+const RETENTION: u64 = 1000;
+
 pub(crate) struct Runner {
     now: Instant,
     disk: Disk,
@@ -27,8 +32,9 @@ pub(crate) struct Runner {
 impl Runner {
     #[expect(clippy::disallowed_methods, reason = "any instant will do to count from, and there is no other")]
     pub(crate) fn new() -> Self {
-        let disk = Disk::new(StoreId(2), 1000, true);
-        let replica = start(&disk);
+        let disk = Disk::new(StoreId(2), RETENTION, true);
+        let mut replica = start(&disk);
+        assert_eq!(replica.counted(), []);
         Self { now: Instant::now(), disk, replica, logs: Logs::new(), disk_fails: false }
     }
 
@@ -84,7 +90,7 @@ impl Runner {
         if !self.replica.wants_snapshot(Index(upto)) {
             return Ok(self.replica.handle_pull_failed(self.now));
         }
-        let mut peer = Disk::new(StoreId(1), 1000, true);
+        let mut peer = Disk::new(StoreId(1), RETENTION, true);
         let entries = self.logs.between(&log, 0, upto)?;
         let change = protocol::replica::Change {
             promise: Epoch(1),
@@ -130,12 +136,15 @@ impl goldenscript::Runner for Runner {
             "disk" => {
                 self.disk_fails = first == "fails";
                 self.disk.can_undo = first != "can't undo";
+                self.disk.retention = if first == "keeps little" { 0 } else { RETENTION };
                 Vec::new()
             }
             "restart" => {
                 self.replica = start(&self.disk);
                 Vec::new()
             }
+            "counted" => self.replica.counted(),
+            "damaged" => self.replica.damaged(),
             "wait" => {
                 self.now += Duration::from_millis(first.parse()?);
                 self.replica.tick(self.now)

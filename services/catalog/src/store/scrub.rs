@@ -50,7 +50,7 @@ impl Readers {
 pub(super) fn recount(conn: &Connection) -> Step<Recount> {
     let standing = Meta::load(conn)?.standing;
     let mut sum = Sum::default();
-    let mut books = conn.prepare(&format!("SELECT {BOOK_COLUMNS}, topic_key FROM {BOOK_TABLES}"))?;
+    let mut books = conn.prepare_cached(&format!("SELECT {BOOK_COLUMNS}, topic_key FROM {BOOK_TABLES}"))?;
     let mut rows = books.query([])?;
     let mut whole = 0;
     while let Some(row) = rows.next()? {
@@ -74,7 +74,7 @@ pub(super) fn recount(conn: &Connection) -> Step<Recount> {
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let mut keys = conn.prepare("SELECT hash, idx FROM keys")?;
+    let mut keys = conn.prepare_cached("SELECT hash, idx FROM keys")?;
     for key in keys.query_map([], keys::read)? {
         settled.minus(&key?);
     }
@@ -91,5 +91,5 @@ fn topics_fit(conn: &Connection) -> Step<bool> {
     let differ = "SELECT EXISTS (SELECT * FROM (SELECT topic_key, count(*) FROM books GROUP BY topic_key
                                  EXCEPT SELECT topic_key, books FROM topics))
                       OR (SELECT count(*) FROM topics) <> (SELECT count(DISTINCT topic_key) FROM books)";
-    Ok(!conn.query_row(differ, [], |row| row.get::<_, bool>(0))?)
+    Ok(!conn.prepare_cached(differ)?.query_row([], |row| row.get::<_, bool>(0))?)
 }
