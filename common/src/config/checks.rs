@@ -48,7 +48,7 @@ pub(super) fn check(bytes: &[u8], path: &Path) -> Result<Config, Vec<(usize, Str
     if found.is_empty() { Ok(config) } else { Err(found) }
 }
 
-fn read(root: &mut Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -> Config {
+fn read(root: &mut Section<'_>, path: &Path, mistakes: &mut Mistakes) -> Config {
     let cluster = cluster(root.table("cluster", mistakes), path, mistakes);
     let catalog_list = root.span_of("catalog").unwrap_or_default();
     let mut nodes = Claims::default();
@@ -81,7 +81,7 @@ fn read(root: &mut Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -> Con
     }
 }
 
-fn cluster(mut section: Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -> Cluster {
+fn cluster(mut section: Section<'_>, path: &Path, mistakes: &mut Mistakes) -> Cluster {
     let is_text = |text: &str| !text.trim().is_empty() && !text.contains(char::is_control);
     let text = |text: &str| is_text(text).then(|| text.to_owned());
     let name = section.parsed("name", "a text of visible characters", text, mistakes);
@@ -100,7 +100,7 @@ fn shards(
     mut section: Section<'_>,
     nodes: usize,
     catalog_list: &Range<usize>,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> Shards {
     let nodes = u64::try_from(nodes).unwrap_or(u64::MAX);
     let count = count(&mut section, "count", 1, 1024, mistakes);
@@ -120,7 +120,7 @@ fn shards(
     Shards { count, copies: at_least_one(copies) }
 }
 
-fn id(section: &mut Section<'_>, kind: &str, claims: &mut Claims, mistakes: &mut Mistakes<'_>) -> NodeId {
+fn id(section: &mut Section<'_>, kind: &str, claims: &mut Claims, mistakes: &mut Mistakes) -> NodeId {
     section.missing("id", ID, mistakes);
     // A name that is wrong is noted and claims nothing; what stands for it is never seen.
     let Some(id) = section.parsed("id", ID, parse_id, mistakes) else { return NodeId::from("") };
@@ -136,7 +136,7 @@ fn address(
     key: &'static str,
     default: Option<u16>,
     claims: &mut Claims,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> Address {
     if default.is_none() {
         section.missing(key, ADDRESS, mistakes);
@@ -173,7 +173,7 @@ fn loopback(port: u16) -> Address {
     Address { host_length: text.len() - text.rfind(':').map_or(0, |colon| text.len() - colon), text, port }
 }
 
-fn host(section: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Option<String> {
+fn host(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<String> {
     let is_visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     let parse = |text: &str| (is_visible(text) && !text.starts_with('-')).then(|| text.to_owned());
     Some(section.parsed("host", "the name of a machine, as ssh has it", parse, mistakes)?.into_inner())
@@ -182,7 +182,7 @@ fn host(section: &mut Section<'_>, mistakes: &mut Mistakes<'_>) -> Option<String
 fn frontends(
     sections: Option<Vec<Section<'_>>>,
     nodes: &mut Claims,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> Vec<FrontendNode> {
     let Some(sections) = sections else {
         let mut section = Section::empty("frontend");
@@ -206,7 +206,7 @@ fn frontend(
     id: NodeId,
     [public, internal, heartbeat]: [Option<u16>; 3],
     nodes: &mut Claims,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> FrontendNode {
     FrontendNode {
         public: address(section, "public", public, nodes, mistakes),
@@ -222,7 +222,7 @@ fn back_ends(
     kind: &'static str,
     default_ports: [u16; 2],
     nodes: &mut Claims,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> Vec<(NodeId, Address, Option<String>)> {
     let Some(sections) = root.tables(kind, mistakes) else {
         let ports = default_ports.into_iter().zip(1..);
@@ -246,14 +246,14 @@ fn back_ends(
     found
 }
 
-fn balancing(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Balancing {
+fn balancing(mut section: Section<'_>, mistakes: &mut Mistakes) -> Balancing {
     let right = "\"round-robin\", \"least-connections\" or \"least-response-time\"";
     let policy = section.parsed("policy", right, |text| text.parse().ok(), mistakes);
     section.finish(mistakes);
     Balancing { policy: policy.map(toml::Spanned::into_inner).unwrap_or_default() }
 }
 
-fn cache(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Cache {
+fn cache(mut section: Section<'_>, mistakes: &mut Mistakes) -> Cache {
     let cache = Cache {
         capacity_bytes: section.number("capacity_bytes", 64 << 20, 1..=1 << 40, mistakes),
         enabled: section.boolean("enabled", true, mistakes),
@@ -262,7 +262,7 @@ fn cache(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Cache {
     cache
 }
 
-fn heartbeat(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Heartbeat {
+fn heartbeat(mut section: Section<'_>, mistakes: &mut Mistakes) -> Heartbeat {
     let heartbeat = Heartbeat {
         interval: milliseconds(&mut section, "interval_ms", 250, mistakes),
         missed_limit: count(&mut section, "missed_limit", 4, 1000, mistakes),
@@ -271,7 +271,7 @@ fn heartbeat(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Heartbeat
     heartbeat
 }
 
-fn timeouts(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Timeouts {
+fn timeouts(mut section: Section<'_>, mistakes: &mut Mistakes) -> Timeouts {
     let timeouts = Timeouts {
         read: milliseconds(&mut section, "read_ms", 1000, mistakes),
         write: milliseconds(&mut section, "write_ms", 1000, mistakes),
@@ -280,7 +280,7 @@ fn timeouts(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Timeouts {
     timeouts
 }
 
-fn log(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Log {
+fn log(mut section: Section<'_>, mistakes: &mut Mistakes) -> Log {
     let log = Log {
         keep_entries: section.number("keep_entries", 200_000, 1000..=i64::MAX.unsigned_abs(), mistakes),
     };
@@ -288,7 +288,7 @@ fn log(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Log {
     log
 }
 
-fn limits(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Limits {
+fn limits(mut section: Section<'_>, mistakes: &mut Mistakes) -> Limits {
     let most = u64::from(u32::MAX);
     let per_client = section.number("requests_per_second_per_client", 0, 0..=most, mistakes);
     let limits = Limits {
@@ -300,7 +300,7 @@ fn limits(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Limits {
     limits
 }
 
-fn logging(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Logging {
+fn logging(mut section: Section<'_>, mistakes: &mut Mistakes) -> Logging {
     let format = |text: &str| match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
@@ -316,7 +316,7 @@ fn logging(mut section: Section<'_>, mistakes: &mut Mistakes<'_>) -> Logging {
     }
 }
 
-fn ssh(mut section: Section<'_>, path: &Path, mistakes: &mut Mistakes<'_>) -> Ssh {
+fn ssh(mut section: Section<'_>, path: &Path, mistakes: &mut Mistakes) -> Ssh {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let is_text = |text: &str| !text.contains(char::is_control);
     let mut file = |key, right: &str| {
@@ -344,7 +344,7 @@ fn milliseconds(
     section: &mut Section<'_>,
     key: &'static str,
     default: u64,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> Duration {
     Duration::from_millis(section.number(key, default, 1..=MILLISECONDS_MAX, mistakes))
 }
@@ -354,7 +354,7 @@ fn count(
     key: &'static str,
     default: u64,
     most: u64,
-    mistakes: &mut Mistakes<'_>,
+    mistakes: &mut Mistakes,
 ) -> NonZeroU32 {
     at_least_one(section.number(key, default, 1..=most, mistakes))
 }

@@ -320,9 +320,17 @@ impl Config {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
         let bytes = std::fs::read(path).map_err(unreadable)?;
         let absolute = std::path::absolute(path).map_err(unreadable)?;
-        checks::check(&bytes, &absolute).map_err(|mistakes| {
-            let named = |(line, mistake): &(usize, String)| format!("{}:{line}: {mistake}", path.display());
-            ConfigError::Mistaken { mistakes: mistakes.iter().map(named).collect() }
+        Self::parse(&bytes, path, &absolute)
+    }
+
+    /// Checks what a file holds; `named` is the path as messages have it.
+    ///
+    /// # Errors
+    /// If it holds mistakes; all of them are told at once.
+    pub fn parse(bytes: &[u8], named: &Path, absolute: &Path) -> Result<Self, ConfigError> {
+        checks::check(bytes, absolute).map_err(|mistakes| {
+            let told = |(line, mistake): &(usize, String)| format!("{}:{line}: {mistake}", named.display());
+            ConfigError::Mistaken { mistakes: mistakes.iter().map(told).collect() }
         })
     }
 

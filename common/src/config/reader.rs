@@ -15,14 +15,15 @@ const SLIPS_MAX: usize = 3;
 
 /// All mistakes of a file.
 #[derive(Debug)]
-pub(super) struct Mistakes<'a> {
-    text: &'a str,
+pub(super) struct Mistakes {
+    /// Where each line of the file ends. Found once: a file may have as many mistakes as lines.
+    line_ends: Vec<usize>,
     found: Vec<(usize, String)>,
 }
 
-impl<'a> Mistakes<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, found: Vec::new() }
+impl Mistakes {
+    pub(super) fn new(text: &str) -> Self {
+        Self { line_ends: text.match_indices('\n').map(|(at, _)| at).collect(), found: Vec::new() }
     }
 
     /// Notes a mistake at a place of the file.
@@ -32,7 +33,7 @@ impl<'a> Mistakes<'a> {
 
     /// The line of a place, from 1.
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        1 + self.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < span.start)
     }
 
     /// All mistakes, by line.
@@ -71,13 +72,13 @@ impl<'i> Section<'i> {
         self.keys.remove(key).map(|(_, value)| value)
     }
 
-    fn wrong(&self, key: &str, value: &Spanned<DeValue<'i>>, right: &str, mistakes: &mut Mistakes<'_>) {
+    fn wrong(&self, key: &str, value: &Spanned<DeValue<'i>>, right: &str, mistakes: &mut Mistakes) {
         let found = describe(value.get_ref());
         mistakes.at(&value.span(), format!("`{}` must be {right}, found {found}", self.path(key)));
     }
 
     /// A sub-table; an empty one if it is not there.
-    pub(super) fn table(&mut self, key: &'static str, mistakes: &mut Mistakes<'_>) -> Section<'i> {
+    pub(super) fn table(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Section<'i> {
         let Some(value) = self.take(key) else { return Section::empty(key) };
         let span = value.span();
         match value.get_ref() {
@@ -93,11 +94,7 @@ impl<'i> Section<'i> {
     }
 
     /// A list of tables; nothing if it is not there.
-    pub(super) fn tables(
-        &mut self,
-        key: &'static str,
-        mistakes: &mut Mistakes<'_>,
-    ) -> Option<Vec<Section<'i>>> {
+    pub(super) fn tables(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Vec<Section<'i>>> {
         let value = self.take(key)?;
         let right = format!("a list of at least one section, each written [[{key}]]");
         let is_fit = matches!(value.get_ref(), DeValue::Array(array)
@@ -123,7 +120,7 @@ impl<'i> Section<'i> {
         key: &'static str,
         default: u64,
         limits: RangeInclusive<u64>,
-        mistakes: &mut Mistakes<'_>,
+        mistakes: &mut Mistakes,
     ) -> u64 {
         let Some(value) = self.take(key) else { return default };
         let number = value.get_ref().as_integer().map(|integer| {
@@ -145,7 +142,7 @@ impl<'i> Section<'i> {
     }
 
     /// True or false.
-    pub(super) fn boolean(&mut self, key: &'static str, default: bool, mistakes: &mut Mistakes<'_>) -> bool {
+    pub(super) fn boolean(&mut self, key: &'static str, default: bool, mistakes: &mut Mistakes) -> bool {
         let Some(value) = self.take(key) else { return default };
         if let DeValue::Boolean(boolean) = value.get_ref() {
             return *boolean;
@@ -160,7 +157,7 @@ impl<'i> Section<'i> {
         key: &'static str,
         right: &str,
         parse: impl FnOnce(&str) -> Option<T>,
-        mistakes: &mut Mistakes<'_>,
+        mistakes: &mut Mistakes,
     ) -> Option<Spanned<T>> {
         let value = self.take(key)?;
         let parsed = match value.get_ref() {
@@ -177,7 +174,7 @@ impl<'i> Section<'i> {
     }
 
     /// Notes that a key that must be there is not.
-    pub(super) fn missing(&self, key: &str, right: &str, mistakes: &mut Mistakes<'_>) {
+    pub(super) fn missing(&self, key: &str, right: &str, mistakes: &mut Mistakes) {
         if !self.keys.contains_key(key) {
             mistakes.at(&self.span, format!("`{}` is missing; it must be {right}", self.path(key)));
         }
@@ -204,7 +201,7 @@ impl<'i> Section<'i> {
     }
 
     /// Whatever was not taken is unknown.
-    pub(super) fn finish(self, mistakes: &mut Mistakes<'_>) {
+    pub(super) fn finish(self, mistakes: &mut Mistakes) {
         for (key, (span, _)) in &self.keys {
             let near = self.known.iter().min_by_key(|known| distance(key, known));
             // Of a short name, two slips would leave nothing that it could be told by.

@@ -368,3 +368,23 @@ fn a_missing_file_is_named() {
     assert!(matches!(&error, ConfigError::Unreadable { path: named, .. } if *named == path), "{error}");
     assert!(error.to_string().contains("none.toml"), "{error}");
 }
+
+#[test]
+fn mistakes_cost_no_more_when_there_are_many() {
+    // Of each kind so many that a look at all others, or at the whole file, for each would take minutes.
+    const MANY: usize = 100_000;
+    let unknown: String = (0..MANY).map(|number| format!("x{number} = 1 # {:99}\n", "")).collect();
+    let nodes: String = (0..MANY)
+        .map(|number| format!("[[catalog]]\nid = \"c{number}\"\nlisten = \"h{number}:1\"\n"))
+        .collect();
+    let clashes = "[[order]]\nid = \"o\"\nlisten = \"0.0.0.0:1\"\n".repeat(MANY);
+    let broken = "x = \n".repeat(MANY);
+    for (text, least) in [(unknown, MANY), (nodes, 0), (clashes, 2 * (MANY - 1)), (broken, MANY)] {
+        let began = std::time::Instant::now();
+        let found = checks::check(text.as_bytes(), Path::new("/store/config.toml"))
+            .err()
+            .map_or(0, |found| found.len());
+        assert!(found >= least, "{found}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    }
+}

@@ -96,8 +96,11 @@ impl<In: DeserializeOwned> LinkReceiver<In> {
     }
 }
 
-/// The next message of a buffer, if all of it is there.
-pub(super) fn next_frame<In: DeserializeOwned>(buffer: &mut BytesMut) -> Result<Option<In>, RecvError> {
+/// The next message of a buffer, taken out of it, if all of it is there.
+///
+/// # Errors
+/// If what is there can't become a message.
+pub fn next_frame<In: DeserializeOwned>(buffer: &mut BytesMut) -> Result<Option<In>, RecvError> {
     let Some(header) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let length = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {

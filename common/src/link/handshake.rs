@@ -102,19 +102,13 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut read = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let status = loop {
-        let mut headers = [httparse::EMPTY_HEADER; 16];
-        let mut answer = httparse::Response::new(&mut headers);
-        match answer.parse(&read) {
-            Ok(httparse::Status::Complete(length)) => {
-                let status = answer.code.unwrap_or(0);
+        match answer(&read) {
+            Head::Whole(status, length) => {
                 drop(read.split_to(length));
                 break status;
             }
-            Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => {
-                more(&mut stream, &mut read).await.map_err(failed)?;
-            }
-            Ok(httparse::Status::Partial) => return Err(failed(io::ErrorKind::InvalidData.into())),
-            Err(problem) => return Err(failed(io::Error::new(io::ErrorKind::InvalidData, problem))),
+            Head::Partial => more(&mut stream, &mut read).await.map_err(failed)?,
+            Head::Broken => return Err(failed(io::ErrorKind::InvalidData.into())),
         }
     };
     if status != 101 {
@@ -134,22 +128,22 @@ pub async fn accept(mut stream: TcpStream, secret: &Secret) -> io::Result<Option
     let request = timeout(HANDSHAKE_TIMEOUT, read_request(&mut stream, &mut read));
     let request = request.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let (status, kind, detail) = match request {
-        Request::Link { secret: shown, peer } if secret.matches(&shown) => {
+        Some(Request::Link { secret: shown, peer }) if secret.matches(&shown) => {
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
             );
             stream.write_all(answer.as_bytes()).await?;
             return Ok(Some(Connected { peer, stream, read }));
         }
-        Request::Alive => {
+        Some(Request::Alive) => {
             let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
             stream.write_all(answer.as_bytes()).await?;
             return stream.shutdown().await.map(|()| None);
         }
-        Request::Link { .. } | Request::Other => {
+        Some(Request::Link { .. } | Request::Other) => {
             ("401 Unauthorized", "unauthorized", "this listener is for processes of the cluster only")
         }
-        Request::Malformed => ("400 Bad Request", "bad-request", "this is no HTTP/1.1 request"),
+        None => ("400 Bad Request", "bad-request", "this is no HTTP/1.1 request"),
     };
     refuse(stream, status, kind, detail).await.map(|()| None)
 }
@@ -165,26 +159,69 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-enum Request {
-    Link { secret: Vec<u8>, peer: NodeId },
-    Alive,
-    Other,
-    Malformed,
+/// What bytes say that begin with the head of a request or of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head<T> {
+    /// The head is there: what it says, and where it ends.
+    Whole(T, usize),
+    /// More has to come.
+    Partial,
+    /// This is no such head, or a longer one than is read.
+    Broken,
 }
 
-async fn read_request(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Request> {
+/// What a connection to an internal listener begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// It is to become a link.
+    Link {
+        /// The secret that was shown.
+        secret: Vec<u8>,
+        /// Who asks, as it says.
+        peer: NodeId,
+    },
+    /// It asks whether the process lives.
+    Alive,
+    /// Something else.
+    Other,
+}
+
+async fn read_request(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<Option<Request>> {
     loop {
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(read) {
-            Ok(httparse::Status::Complete(length)) => {
-                let kind = kind_of(&request);
+        match request(read) {
+            Head::Whole(request, length) => {
                 drop(read.split_to(length));
-                return Ok(kind);
+                return Ok(Some(request));
             }
-            Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => more(stream, read).await?,
-            Ok(httparse::Status::Partial) | Err(_) => return Ok(Request::Malformed),
+            Head::Partial => more(stream, read).await?,
+            Head::Broken => return Ok(None),
         }
+    }
+}
+
+/// The request at the beginning of these bytes.
+#[must_use]
+pub fn request(read: &[u8]) -> Head<Request> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut request = httparse::Request::new(&mut headers);
+    let parsed = request.parse(read);
+    head(parsed, read, || kind_of(&request))
+}
+
+/// The status of the answer at the beginning of these bytes.
+#[must_use]
+pub fn answer(read: &[u8]) -> Head<u16> {
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut answer = httparse::Response::new(&mut headers);
+    let parsed = answer.parse(read);
+    head(parsed, read, || answer.code.unwrap_or(0))
+}
+
+fn head<T>(parsed: httparse::Result<usize>, read: &[u8], say: impl FnOnce() -> T) -> Head<T> {
+    match parsed {
+        Ok(httparse::Status::Complete(length)) => Head::Whole(say(), length),
+        Ok(httparse::Status::Partial) if read.len() < HEAD_BYTES_MAX => Head::Partial,
+        Ok(httparse::Status::Partial) | Err(_) => Head::Broken,
     }
 }
 

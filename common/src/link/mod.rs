@@ -21,8 +21,10 @@ mod outbox;
 mod pending;
 mod serve;
 
-pub use frame::{FRAME_BYTES_MAX, LinkReceiver, Opened, RecvError, open};
-pub use handshake::{ConnectError, Connected, HANDSHAKE_TIMEOUT, accept, connect};
+pub use frame::{FRAME_BYTES_MAX, LinkReceiver, Opened, RecvError, next_frame, open};
+pub use handshake::{
+    ConnectError, Connected, HANDSHAKE_TIMEOUT, Head, Request, accept, answer, connect, request,
+};
 pub use outbox::{Closed, Flush, LinkSender, OUTBOX_BYTES_MAX, Unsent, detached};
 pub use pending::{Pending, Waiting};
 pub use serve::serve;

@@ -32,6 +32,9 @@ const BLOCK_BYTES: usize = 4096;
 /// The digits of the largest index: a note is always as long, so it is overwritten in place.
 const NOTE_DIGITS: usize = 20;
 
+/// Epochs are kept as signed integers by replicas, and there must be one above each.
+const EPOCH_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// Why a view can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewStoreError {
@@ -52,6 +55,16 @@ pub enum ViewStoreError {
         /// Why.
         #[source]
         source: serde_json::Error,
+    },
+    /// It holds one that can't be.
+    #[error("{} holds no view of shard {shard}: {problem}", path.display())]
+    Impossible {
+        /// The file.
+        path: PathBuf,
+        /// The shard that it is kept for.
+        shard: ShardId,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
@@ -138,8 +151,11 @@ impl Files {
             }
             Err(source) => return Err(ViewStoreError::File { path, source }),
         };
-        let view: View =
-            serde_json::from_slice(&bytes).map_err(|source| ViewStoreError::Damaged { path, source })?;
+        let view: View = serde_json::from_slice(&bytes)
+            .map_err(|source| ViewStoreError::Damaged { path: path.clone(), source })?;
+        if let Some(problem) = what_cannot_be(&view, shard) {
+            return Err(ViewStoreError::Impossible { path, shard, problem });
+        }
         let last_index = view.last_index.max(self.noted_commit(shard));
         Ok(Some(View { last_index, ..view }))
     }
@@ -215,6 +231,17 @@ impl Files {
     }
 }
 
+/// What no view of a shard can say, if this one does: it would be continued as if it were true.
+fn what_cannot_be(view: &View, shard: ShardId) -> Option<String> {
+    if view.shard != shard {
+        return Some(format!("it is of shard {}", view.shard));
+    }
+    if !(1..EPOCH_MAX).contains(&view.epoch.0) {
+        return Some(format!("it has epoch {}", view.epoch));
+    }
+    view.members.is_empty().then(|| "it has no members".to_owned())
+}
+
 /// A view as text that fills whole blocks.
 fn padded(view: &View) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(view)?;
@@ -274,6 +301,23 @@ mod tests {
         assert!(store.read(ShardId(3)).await.unwrap_err().contains("view-3.json"));
         assert_eq!(store.swap(Epoch(0), view(1)).await, SwapResult::Unknown);
     }
+
+    #[tokio::test]
+    async fn a_view_that_can_not_be_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ViewStore::new(folder.path());
+        for (view, problem) in [
+            (View { shard: ShardId(4), ..view(2) }, "it is of shard 4"),
+            (View { members: Vec::new(), ..view(2) }, "it has no members"),
+            (view(0), "it has epoch 0"),
+            (view(u64::MAX), "it has epoch 18446744073709551615"),
+        ] {
+            fs::write(folder.path().join("view-3.json"), padded(&view).unwrap()).unwrap();
+            assert!(store.read(ShardId(3)).await.unwrap_err().contains(problem), "{view:?}");
+            assert_eq!(store.swap(view.epoch, self::view(3)).await, SwapResult::Unknown);
+        }
+    }
+
     #[tokio::test]
     async fn a_note_raises_what_a_view_knows_and_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();

@@ -18,19 +18,14 @@ pub(super) fn query(text: &str, topic: Option<&TopicKey>) -> Option<String> {
     if words.is_empty() {
         return None;
     }
-    let mut query = String::with_capacity(text.len() + 4 * words.len());
-    if let Some(topic) = topic.map(TopicKey::as_str).filter(|topic| is_word(topic)) {
-        query.push_str("topic_key : ");
-        push_quoted(&mut query, topic);
-        query.push(' ');
-    }
-    for word in &words {
-        push_quoted(&mut query, word);
-        query.push(' ');
-    }
-    query.pop();
-    query.push('*');
-    Some(query)
+    let mut wanted = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    wanted.push('*');
+    let Some(topic) = topic.map(TopicKey::as_str).filter(|topic| is_word(topic)) else { return Some(wanted) };
+    let narrowed = format!("topic_key : {} {wanted}", quoted(topic));
+    // FTS5 passes over what is no word to it, such as a vowel sign without its letter. If that is all that is
+    // wanted, the topic would be found by itself.
+    let is_sure = words.iter().any(|word| word.contains(|c: char| c.is_ascii_alphanumeric()));
+    Some(if is_sure { narrowed } else { format!("({wanted}) AND ({narrowed})") })
 }
 
 /// ASCII is cut here as FTS5 cuts it; beyond ASCII it is left to FTS5, which knows what joins letters.
@@ -42,16 +37,9 @@ fn is_word(text: &str) -> bool {
     text.contains(char::is_alphanumeric)
 }
 
-fn push_quoted(query: &mut String, text: &str) {
-    query.push('"');
-    for c in text.chars() {
-        if c == '"' {
-            query.push('"');
-        }
-        // A NUL would end the query there.
-        query.push(if c == '\0' { ' ' } else { c });
-    }
-    query.push('"');
+fn quoted(text: &str) -> String {
+    // A NUL would end the query there.
+    format!("\"{}\"", text.replace('"', "\"\"").replace('\0', " "))
 }
 
 #[cfg(test)]
@@ -82,6 +70,8 @@ mod tests {
         let expected = r#"topic_key : "graduate ""school""" "cook"*"#;
         assert_eq!(query("cook", Some(&topic)).as_deref(), Some(expected));
         assert_eq!(query("cook", Some(&TopicKey::of("++"))).as_deref(), Some(r#""cook"*"#));
+        let expected = r#"("мир"*) AND (topic_key : "роман" "мир"*)"#;
+        assert_eq!(query("мир", Some(&TopicKey::of("роман"))).as_deref(), Some(expected));
     }
 
     #[test]

@@ -30,11 +30,11 @@ use crate::render::node_header;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The body of an answer: ready bytes, or what a handler made.
-pub(crate) type Reply = Either<Full<Bytes>, Body>;
+pub type Reply = Either<Full<Bytes>, Body>;
 
 /// What all connections share.
 #[derive(Debug)]
-pub(crate) struct Front {
+pub struct Front {
     app: App,
     router: Router,
     metrics: Arc<Metrics>,
@@ -45,7 +45,7 @@ pub(crate) struct Front {
 
 impl Front {
     /// The way in to a router.
-    pub(crate) fn new(app: App, router: Router, metrics: Arc<Metrics>) -> Self {
+    pub fn new(app: App, router: Router, metrics: Arc<Metrics>) -> Self {
         let rate = app.config().limits.requests_per_second_per_client.map(RateLimit::new);
         let me = node_header(app.id());
         Self { app, router, metrics, rate, ids: RequestIds::new(), me }
@@ -57,7 +57,7 @@ impl Front {
     }
 
     /// The answer to a request that needs no waiting: a book that the cache has, or one request too many.
-    pub(crate) fn at_once<B>(&self, client: IpAddr, request: &http::Request<B>) -> Option<Response<Reply>> {
+    pub fn at_once<B>(&self, client: IpAddr, request: &http::Request<B>) -> Option<Response<Reply>> {
         if let Some(wait) = self.rate.as_ref().and_then(|rate| rate.take(client, Instant::now()).err()) {
             self.metrics.limited();
             let problem = Problem::TooManyRequests { retry_after_s: wait.as_secs() + 1 };
@@ -98,7 +98,7 @@ impl Front {
     }
 
     /// The answer to any other request.
-    pub(crate) async fn routed(&self, request: Request) -> Response<Reply> {
+    pub async fn routed(&self, request: Request) -> Response<Reply> {
         let started = Instant::now();
         let asked = Asked::of(&request, &self.ids);
         let mut response = self.route(request, &asked).await;

@@ -9,8 +9,10 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Json {
+pub enum Json {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
     /// An integer that is not negative.
     Unsigned(u64),
@@ -18,7 +20,9 @@ pub(crate) enum Json {
     Signed(i64),
     /// Any other number.
     Float(f64),
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Json>),
     /// Its pairs as they came, no key twice.
     Object(Vec<(String, Json)>),
@@ -26,15 +30,19 @@ pub(crate) enum Json {
 
 /// Text that is not JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Broken {
-    pub(crate) problem: String,
+pub struct Broken {
+    /// What is wrong with it.
+    pub problem: String,
     /// Line and column, from 1; none where the bytes are not even text.
-    pub(crate) place: Option<(usize, usize)>,
+    pub place: Option<(usize, usize)>,
 }
 
 impl Json {
     /// Reads a whole text.
-    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Broken> {
+    ///
+    /// # Errors
+    /// If it is not JSON, or has a key twice.
+    pub fn read(bytes: &[u8]) -> Result<Self, Broken> {
         let text = std::str::from_utf8(bytes).map_err(|error| Broken {
             problem: format!("it is not UTF-8 at byte {}", error.valid_up_to() + 1),
             place: None,

@@ -16,8 +16,8 @@ pub(crate) mod conditions;
 pub(crate) mod events;
 pub(crate) mod extract;
 pub(crate) mod fields;
-pub(crate) mod front;
-pub(crate) mod json;
+pub mod front;
+pub mod json;
 pub(crate) mod ledger;
 pub(crate) mod operators;
 pub(crate) mod orders;
@@ -28,7 +28,7 @@ pub(crate) mod problem;
 pub(crate) mod route;
 pub(crate) mod search;
 pub(crate) mod trace;
-pub(crate) mod url;
+pub mod url;
 
 use axum::Router;
 

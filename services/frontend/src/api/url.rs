@@ -11,7 +11,10 @@ use common::api::FieldError;
 const PAIRS_MAX: usize = 32;
 
 /// The arguments of a query, decoded.
-pub(crate) fn query_pairs(query: &str) -> Result<Vec<(String, String)>, FieldError> {
+///
+/// # Errors
+/// If one of them can't be decoded, or if there are too many.
+pub fn query_pairs(query: &str) -> Result<Vec<(String, String)>, FieldError> {
     let mut pairs = Vec::new();
     for part in query.split('&').filter(|part| !part.is_empty()) {
         if pairs.len() == PAIRS_MAX {
@@ -26,7 +29,10 @@ pub(crate) fn query_pairs(query: &str) -> Result<Vec<(String, String)>, FieldErr
 }
 
 /// The parts of a path that its template gives a name, decoded: `/lookup/{id}` names `id`.
-pub(crate) fn path_pairs(template: &str, path: &str) -> Result<Vec<(String, String)>, FieldError> {
+///
+/// # Errors
+/// If one of them can't be decoded.
+pub fn path_pairs(template: &str, path: &str) -> Result<Vec<(String, String)>, FieldError> {
     let named = template.split('/').zip(path.split('/')).filter_map(|(template, part)| {
         let name = template.strip_prefix('{')?.strip_suffix('}')?;
         Some((name, part))

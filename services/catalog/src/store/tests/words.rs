@@ -43,6 +43,11 @@ fn a_search_within_a_topic_compares_the_whole_topic() {
     assert_eq!(fixture.page(Some("++"), Some("rpc"), None, 9), (vec![6], false));
     assert_eq!(fixture.page(Some("\"spring\" OR rpcs"), Some("rpc"), None, 9), (vec![], false));
     assert_eq!(fixture.page(Some("distributed systems"), Some("--"), None, 9), (vec![], false));
+    // A vowel sign without its letter is alphanumeric, and still no word to the index.
+    assert_eq!(fixture.page(Some("spring"), Some("\u{e37}"), None, 9), (vec![], false));
+    fixture.run(put(7, "Война и мир", "Роман"));
+    assert_eq!(fixture.page(Some("роман"), Some("мир вой"), None, 9), (vec![7], false));
+    assert_eq!(fixture.page(Some("роман"), Some("мера"), None, 9), (vec![], false));
 }
 
 #[test]

@@ -25,8 +25,7 @@ use protocol::ids::ShardId;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::rows::Rows;
-pub use self::rows::{Line, read_csv};
+pub use self::rows::{Line, Row, Rows, read_csv};
 use super::extract::{AdminWrite, media_type};
 use super::outcome::{NO_STORE, mismatch};
 use super::problem::{Problem, Unavailable, WriteOutcome};

@@ -14,7 +14,7 @@ const COLUMNS_NEEDED: [&str; 4] = ["title", "topic", "cost_cents", "quantity"];
 
 /// The forms of a bulk load, as far as they are known.
 #[derive(Debug)]
-pub(super) enum Rows {
+pub enum Rows {
     /// Every record is a JSON object.
     Json,
     /// The first record will be the header.
@@ -24,19 +24,23 @@ pub(super) enum Rows {
 }
 
 /// What a record holds: nothing if it was the header, else a book or why there is none.
-pub(super) type Row = Option<Result<NewBook, String>>;
+pub type Row = Option<Result<NewBook, String>>;
 
 impl Rows {
     /// What cuts records of this form.
-    pub(super) fn splitter(&self) -> Splitter {
+    #[must_use]
+    pub fn splitter(&self) -> Splitter {
         match self {
             Self::Json => Splitter::of_lines(),
             Self::CsvHeader | Self::Csv(..) => Splitter::of_csv(),
         }
     }
 
-    /// Reads the next record. A wrong header is an error, for nothing behind it can be read.
-    pub(super) fn read(&mut self, record: &Record) -> Result<Row, FieldError> {
+    /// Reads the next record.
+    ///
+    /// # Errors
+    /// If the header is wrong, for nothing behind it can be read.
+    pub fn read(&mut self, record: &Record) -> Result<Row, FieldError> {
         let Some(bytes) = &record.bytes else {
             let reason = format!("is longer than {RECORD_BYTES_MAX} bytes");
             return match self {
@@ -121,7 +125,7 @@ fn columns(cells: &mut Cells, header: &[u8]) -> Result<Vec<String>, FieldError> 
 
 /// Takes CSV records apart. Made once for a file: making the automaton costs more than many a record.
 #[derive(Debug)]
-pub(super) struct Cells {
+pub struct Cells {
     reader: Box<csv_core::Reader>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
