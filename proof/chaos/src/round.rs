@@ -14,7 +14,7 @@ use crate::faults::{Aftermath, Fault, choose, strike};
 use crate::load::choice::COPIES;
 use crate::load::{Counts, Demand, Load, Seen};
 use crate::store::Store;
-use crate::verdict::{Report, judge};
+use crate::verdict::{Report, judge, judge_history};
 
 /// How long a fresh store may take to be whole.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -89,10 +89,11 @@ async fn hold(plan: &Plan, folder: &Path, say: &(dyn Fn(Said<'_>) + Sync)) -> Re
     let mut report = Report { seed: plan.seed, ..Report::default() };
     trouble(plan, &mut store, &load, say, &mut report).await?;
     report.count(load.counts());
-    let seen = load.finish().await;
-    write(folder, &seen)?;
+    let mut seen = load.finish().await;
     say(Said::Line("the store is at rest; judging"));
-    judge(&mut store, &seen, &mut report).await;
+    judge(&mut store, &mut seen, &mut report).await;
+    write(folder, &seen)?;
+    judge_history(&seen.history, &mut report);
     Ok(report)
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bookends::audit::{self, Evidence, Fault};
 use common::api::Order;
-use history::{Verdict, check};
+use history::{CallNumber, History, Verdict, check};
 
+use crate::ledger::consult;
 use crate::load::{Counts, Seen};
 use crate::store::Store;
 
@@ -52,15 +53,11 @@ impl Report {
     }
 }
 
-/// Judges what was seen, and the store at rest.
-pub(crate) async fn judge(store: &mut Store, seen: &Seen, report: &mut Report) {
+/// Judges the store at rest beside what was seen of it, and notes in the history what the ledger says of it.
+pub(crate) async fn judge(store: &mut Store, seen: &mut Seen, report: &mut Report) {
     let complaints = &mut report.complaints;
     report.orders = seen.orders.len() as u64;
     some(complaints, seen.strange.iter().map(|what| format!("an answer that must not be: {what}")));
-    let verdict = check(&seen.history);
-    if verdict != Verdict::Linearizable {
-        complaints.push(format!("the history is not linearizable: {verdict}"));
-    }
     if let Err(missing) = store.level(LEVEL_MAX).await {
         complaints.push(format!("the store at rest is not level: {missing}"));
     }
@@ -75,8 +72,23 @@ pub(crate) async fn judge(store: &mut Store, seen: &Seen, report: &mut Report) {
                 complaints.push(format!("the audit can't prove books {:?}", audit.unproven));
             }
             some(complaints, acknowledged(&seen.orders, &evidence).into_iter());
+            some(complaints, consult(&evidence, &seen.orders, &mut seen.history).into_iter());
         }
         Err(problem) => complaints.push(format!("there is no audit: {problem}")),
+    }
+}
+
+/// Judges the history.
+pub(crate) fn judge_history(history: &History, report: &mut Report) {
+    match check(history) {
+        Verdict::Linearizable => {}
+        verdict @ Verdict::Wrong(_) => {
+            report.complaints.push(format!("the history is not linearizable: {verdict}"));
+        }
+        verdict @ Verdict::Contradicted(_) => report.complaints.push(verdict.to_string()),
+        verdict @ Verdict::Undecided(_) => {
+            report.complaints.push(format!("it is undecided whether the history is linearizable: {verdict}"));
+        }
     }
 }
 
@@ -93,12 +105,12 @@ fn audited(fault: &Fault) -> String {
 }
 
 /// Each order that was acknowledged is in the ledger, as it was acknowledged, and to one caller only.
-fn acknowledged(orders: &[Order], evidence: &Evidence) -> Vec<String> {
+fn acknowledged(orders: &[(CallNumber, Order)], evidence: &Evidence) -> Vec<String> {
     let sales: HashMap<&str, &Order> =
         evidence.sales().map(|(_, order)| (order.order_id.as_str(), order)).collect();
     let mut told: HashMap<&str, u32> = HashMap::new();
     let mut complaints = Vec::new();
-    for order in orders {
+    for (_, order) in orders {
         let id = order.order_id.as_str();
         match sales.get(id) {
             None => complaints.push(format!("order {id} was acknowledged and is not in the ledger")),
@@ -174,7 +186,10 @@ mod tests {
             books: Vec::new(),
             shards: Vec::new(),
         };
-        let complaints = |orders: &[Order]| acknowledged(orders, &evidence).len();
+        let complaints = |orders: &[Order]| {
+            let orders: Vec<_> = (0..).map(CallNumber).zip(orders.iter().cloned()).collect();
+            acknowledged(&orders, &evidence).len()
+        };
         assert_eq!(complaints(&[order("a", 5)]), 0);
         assert_eq!(complaints(&[order("a", 6)]), 1);
         assert_eq!(complaints(&[order("b", 5)]), 1);

@@ -23,7 +23,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Ten million: some seconds, and some hundred megabytes, for the one book that is hardest to judge.
+    /// Ten million: half a minute at most, and some hundred megabytes, for the one book that is hardest to judge.
     fn default() -> Self {
         Self { steps_max: 10_000_000 }
     }
