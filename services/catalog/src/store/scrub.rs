@@ -1,4 +1,4 @@
-//! The scrub: the digest counted anew from the rows.
+//! The scrub: the digest counted anew from the rows, and the chain followed through the log.
 
 use protocol::ids::{Digest, Index};
 use rusqlite::Connection;
@@ -7,6 +7,7 @@ use super::error::{Step, StoreError};
 use super::meta::Meta;
 use super::read::Readers;
 use super::rows::{BookRow, OutcomeRow, SaleRow};
+use super::snapshot::check_log;
 
 /// What a recount found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Readers {
     /// and holds the write-ahead log back for as long.
     ///
     /// # Errors
-    /// If the database can't be read.
+    /// If the database can't be read, or its log is not what it was: nobody could level by it.
     pub fn recount(&self) -> Result<Recount, StoreError> {
         self.look(|conn| recount(conn))
     }
@@ -42,7 +43,8 @@ impl Readers {
 
 /// Counts within the transaction of a connection.
 pub(super) fn recount(conn: &Connection) -> Step<Recount> {
-    let standing = Meta::load(conn)?.standing;
+    let meta = Meta::load(conn)?;
+    check_log(conn, &meta)?;
     let mut counted = Digest::default();
     let mut books = conn.prepare(
         "SELECT id, cost_cents, quantity, version, epoch, title, topic, author, isbn, year, description,
@@ -68,7 +70,7 @@ pub(super) fn recount(conn: &Connection) -> Step<Recount> {
         counted = counted.plus_row(&OutcomeRow::read(row, 1)?.hashed(&key));
     }
     let topics_fit = topics_fit(conn)?;
-    Ok(Recount { index: standing.last, kept: standing.digest, counted, topics_fit })
+    Ok(Recount { index: meta.standing.last, kept: meta.standing.digest, counted, topics_fit })
 }
 
 fn topics_fit(conn: &Connection) -> Step<bool> {

@@ -208,3 +208,21 @@ fn a_recount_finds_a_changed_row_in_each_table() {
         assert!(!fixture.readers.recount().unwrap().is_sound(), "{damage}");
     }
 }
+
+#[test]
+fn a_recount_finds_a_changed_entry_of_the_log() {
+    for damage in [
+        "UPDATE log SET command = x'00' WHERE idx = 1",
+        "UPDATE log SET epoch = 9 WHERE idx = 2",
+        "UPDATE log SET chain = zeroblob(16) WHERE idx = 1",
+        "DELETE FROM log WHERE idx = 2",
+    ] {
+        let mut fixture = Fixture::stocked();
+        fixture.run(buy(&[(1, 1)]));
+        fixture.run(buy(&[(1, 1)]));
+        assert!(fixture.readers.recount().unwrap().is_sound());
+        assert!(fixture.store.conn.execute(damage, []).unwrap() > 0);
+        let found = fixture.readers.recount();
+        assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{damage}: {found:?}");
+    }
+}
