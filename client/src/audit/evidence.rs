@@ -67,19 +67,22 @@ impl Evidence {
 }
 
 impl ShardLedger {
-    /// Reads what has been added.
+    /// Reads what has been added by now. What is added meanwhile is left for another time, or there might be no
+    /// end of it.
     async fn read_on(
         &mut self,
         client: &Client,
         shard: u32,
         progress: &Progress<'_>,
     ) -> Result<(), ClientError> {
+        let mut last = None;
         loop {
             let part = client.ledger(shard, self.end, Some(PAGE_SIZE)).await?;
             self.moves.extend(part.moves);
             (self.end, self.begins) = (part.upto, part.begins);
-            progress("ledger", part.upto, Some(part.last));
-            if part.upto >= part.last {
+            let last = *last.get_or_insert(part.last);
+            progress("ledger", part.upto, Some(last));
+            if part.upto >= last {
                 return Ok(());
             }
         }
@@ -104,7 +107,7 @@ async fn books(client: &Client, progress: &Progress<'_>) -> Result<Vec<Book>, Cl
     let mut all = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        let page = client.list(Some(PAGE_SIZE), token.as_deref()).await?;
+        let page = client.list_past_cache(Some(PAGE_SIZE), token.as_deref()).await?;
         all.extend(page.books);
         progress("books", all.len() as u64, None);
         token = page.next_page_token;
