@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
-use bookends::audit::Evidence;
 use common::api::{Order, StockChange};
 use history::{Answer, Call, CallNumber, History, Logged};
 use protocol::ids::{BookId, Index};
+
+use crate::audits::Ledger;
 
 /// A change of stock, as who asked for it and the ledger both name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,15 +22,11 @@ enum Deed {
 
 /// Notes with each sale and each delivery where the ledger has it. Says what the ledger has and nobody can have
 /// asked for. `orders` are those that were acknowledged, with their calls.
-pub(crate) fn consult(
-    evidence: &Evidence,
-    orders: &[(CallNumber, Order)],
-    history: &mut History,
-) -> Vec<String> {
-    let moves = evidence.ledgers.iter().flat_map(|ledger| &ledger.moves);
+pub(crate) fn consult(ledger: &Ledger, orders: &[(CallNumber, Order)], history: &mut History) -> Vec<String> {
+    let moves = ledger.moves.iter();
     let mut entries: BTreeMap<Index, Deed> =
-        moves.filter_map(|change| Some((Index(change.index), done(&change.change)?))).collect();
-    for (number, entry) in answered(evidence, orders, history) {
+        moves.filter_map(|(entry, change)| Some((*entry, done(change)?))).collect();
+    for (number, entry) in answered(ledger, orders, history) {
         if entries.remove(&entry).is_some() {
             history.look_up(number, Logged::At(entry));
         }
@@ -51,21 +48,16 @@ pub(crate) fn consult(
             )),
         }
     }
-    // Of what was cut off from the log only the sales are known.
-    let is_whole = evidence.ledgers.iter().all(|ledger| ledger.begins <= 1);
-    let done = unknown.into_iter().filter(|(deed, _)| is_whole || matches!(deed, Deed::Sale(_)));
-    done.flat_map(|(_, numbers)| numbers).for_each(|number| history.look_up(number, Logged::Never));
+    let is_known = |deed: &Deed| ledger.is_whole() || matches!(deed, Deed::Sale(_));
+    let undone = unknown.into_iter().filter(|(deed, _)| is_known(deed));
+    undone.flat_map(|(_, numbers)| numbers).for_each(|number| history.look_up(number, Logged::Never));
     complaints
 }
 
 /// The entries of the calls that were answered.
-fn answered(
-    evidence: &Evidence,
-    orders: &[(CallNumber, Order)],
-    history: &History,
-) -> Vec<(CallNumber, Index)> {
+fn answered(ledger: &Ledger, orders: &[(CallNumber, Order)], history: &History) -> Vec<(CallNumber, Index)> {
     let sales: HashMap<&str, Index> =
-        evidence.sales().map(|(index, order)| (order.order_id.as_str(), Index(index))).collect();
+        ledger.sales().map(|(entry, order)| (order.order_id.as_str(), entry)).collect();
     let sold = orders.iter().filter_map(|(number, order)| Some((*number, *sales.get(&*order.order_id)?)));
     let delivered =
         (0..).zip(history.calls()).filter_map(|(number, call)| match (&call.call, &call.answer) {
@@ -109,12 +101,12 @@ impl fmt::Display for Deed {
 
 #[cfg(test)]
 mod tests {
-    use bookends::audit::ShardLedger;
-    use common::api::{LedgerMove, OrderItem, OrderStatus};
+    use common::api::{OrderItem, OrderStatus};
     use history::{ClientId, Moment, Seen};
     use protocol::catalogue::OrderLine;
 
     use super::*;
+    use crate::audits::tests::evidence;
 
     fn id(book: u64) -> BookId {
         BookId::try_from(book).unwrap()
@@ -135,10 +127,10 @@ mod tests {
         Call::Buy(vec![OrderLine { book: id(1), quantity }])
     }
 
-    fn evidence(changes: Vec<StockChange>, begins: u64) -> Evidence {
-        let moves = (begins..).zip(changes).map(|(index, change)| LedgerMove { index, change }).collect();
-        let ledger = ShardLedger { moves, known: 9, end: 9, begins };
-        Evidence { ledgers: vec![ledger], orders: BTreeMap::new(), books: Vec::new(), shards: Vec::new() }
+    fn ledger(begins: u64, changes: Vec<StockChange>) -> Ledger {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.read_on(evidence(begins, changes)), Vec::<String>::new());
+        ledger
     }
 
     /// Calls with their answers, in the order of their sending.
@@ -173,8 +165,8 @@ mod tests {
         ]);
         let added = || StockChange::Added { id: id(1), amount: 3 };
         let sold = |name, quantity| StockChange::Sold { order: order(name, quantity) };
-        let evidence = evidence(vec![sold("b", 2), added(), sold("a", 2), added()], 1);
-        let complaints = consult(&evidence, &[(CallNumber(0), order("a", 2))], &mut history);
+        let ledger = ledger(1, vec![sold("b", 2), added(), sold("a", 2), added()]);
+        let complaints = consult(&ledger, &[(CallNumber(0), order("a", 2))], &mut history);
         assert_eq!(complaints, Vec::<String>::new());
         let at = |entry| Some(Logged::At(Index(entry)));
         let never = Some(Logged::Never);
@@ -187,8 +179,8 @@ mod tests {
             [(buy(3), Answer::Unknown), (buy(2), Answer::NotDone), (buy(2), Answer::OutOfStock(id(1), 0))]
         {
             let mut history = history(vec![(call, answer)]);
-            let evidence = evidence(vec![StockChange::Sold { order: order("a", 2) }], 1);
-            assert_eq!(consult(&evidence, &[], &mut history).len(), 1);
+            let ledger = ledger(1, vec![StockChange::Sold { order: order("a", 2) }]);
+            assert_eq!(consult(&ledger, &[], &mut history).len(), 1);
         }
     }
 
@@ -196,7 +188,7 @@ mod tests {
     fn what_was_cut_off_from_the_log_is_not_taken_for_undone() {
         let mut history =
             history(vec![(buy(2), Answer::Unknown), (Call::AddStock(id(1), 3), Answer::Unknown)]);
-        assert_eq!(consult(&evidence(Vec::new(), 5), &[], &mut history), Vec::<String>::new());
+        assert_eq!(consult(&ledger(5, Vec::new()), &[], &mut history), Vec::<String>::new());
         assert_eq!(logged(&history), [Some(Logged::Never), None]);
     }
 }

@@ -5,6 +5,7 @@
 //! - `store`: the processes, each with a configuration of its own that leads through the proxies.
 //! - `load`: callers in an open loop, and the record of every call.
 //! - `faults`: what is done, by a seed, and how the store is helped where its manual says so.
+//! - `audits`: what was sold and what is left, while the store is at work.
 //! - `round`: all of it together; `ledger` and `verdict`: what must hold afterwards.
 //!
 //! What must hold: the history of all calls is linearizable, book by book; each acknowledged order is in the
@@ -12,6 +13,7 @@
 //! the end its replicas are equal. Which faults come is decided by the seed; what they meet is not, so that a
 //! seed alone does not bring a failure back. Its history and logs are kept for that.
 
+mod audits;
 mod error;
 mod faults;
 mod ledger;

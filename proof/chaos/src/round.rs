@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use bookends::random::Random;
 use tempfile::TempDir;
 
+use crate::audits::Audits;
 use crate::error::ChaosError;
 use crate::faults::{Aftermath, Fault, choose, strike};
 use crate::load::choice::COPIES;
 use crate::load::{Counts, Demand, Load, Seen};
 use crate::store::Store;
-use crate::verdict::{Report, judge, judge_history};
+use crate::verdict::{Report, audit, judge, judge_history};
 
 /// How long a fresh store may take to be whole.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -22,6 +23,12 @@ const START_MAX: Duration = Duration::from_secs(60);
 const REST_MS_MAX: u64 = 1200;
 /// How long a call of ours may take where nothing is at fault.
 const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// The log is kept for so many seconds of calls, of which less than half are writes: longer than it takes from one
+/// audit to the next, and no longer, so that who has lost its file needs a snapshot.
+const KEPT_SECONDS: u32 = 60;
+/// A log may not be shorter.
+const KEPT_MIN: u32 = 1000;
 
 /// What a round is to be.
 #[derive(Clone, Debug)]
@@ -80,18 +87,20 @@ fn keep(folder: &TempDir, plan: &Plan) -> PathBuf {
 }
 
 async fn hold(plan: &Plan, folder: &Path, say: &(dyn Fn(Said<'_>) + Sync)) -> Result<Report, ChaosError> {
-    let mut store = Store::prepare(folder, &plan.programs, &catalogue(), plan.seed).await?;
+    let keep_entries = (plan.rate * KEPT_SECONDS).max(KEPT_MIN);
+    let mut store = Store::prepare(folder, &plan.programs, &catalogue(), keep_entries, plan.seed).await?;
     store.start_all().await?;
     store.whole(START_MAX).await.map_err(ChaosError::NotReady)?;
     let demand = Demand { rate: plan.rate, callers: plan.callers, seed: plan.seed };
     let client = store.client(CALL_MAX)?;
     let load = Load::start(&store.url(), &client, store.admin_token(), demand).await?;
     let mut report = Report { seed: plan.seed, ..Report::default() };
-    trouble(plan, &mut store, &load, say, &mut report).await?;
+    let mut audits = Audits::default();
+    trouble(plan, &mut store, &load, &mut audits, say, &mut report).await?;
     report.count(load.counts());
     let mut seen = load.finish().await;
     say(Said::Line("the store is at rest; judging"));
-    judge(&mut store, &mut seen, &mut report).await;
+    judge(&mut store, audits, &mut seen, &mut report).await;
     write(folder, &seen)?;
     judge_history(&seen.history, &mut report);
     Ok(report)
@@ -102,6 +111,7 @@ async fn trouble(
     plan: &Plan,
     store: &mut Store,
     load: &Load,
+    audits: &mut Audits,
     say: &(dyn Fn(Said<'_>) + Sync),
     report: &mut Report,
 ) -> Result<(), ChaosError> {
@@ -121,6 +131,9 @@ async fn trouble(
         if let Some(missing) = aftermath.not_healed {
             report.complaints.push(format!("the store did not recover: {missing}"));
             break;
+        }
+        if audits.are_due() && report.is_good() {
+            audit(store, audits, report).await;
         }
     }
     report.faults = kinds.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();

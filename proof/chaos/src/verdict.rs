@@ -5,15 +5,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bookends::audit::{self, Evidence, Fault};
 use common::api::Order;
 use history::{CallNumber, History, Verdict, check};
 
+use crate::audits::{Audits, Ledger};
 use crate::ledger::consult;
 use crate::load::{Counts, Seen};
 use crate::store::Store;
 
-/// How long the audit's calls may take with their retries.
+/// How long an audit's calls may take with their retries.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long replicas may take to be level once nobody writes.
 const LEVEL_MAX: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub struct Report {
     pub healed_after_max: Duration,
     /// How often a harmed file had to be removed by hand.
     pub by_hand: u32,
+    /// How many audits were held.
+    pub audits: u32,
     /// How many calls were sent, answered, failed, unknown.
     pub calls: [u64; 4],
     /// How many orders were acknowledged.
@@ -53,28 +55,30 @@ impl Report {
     }
 }
 
-/// Judges the store at rest beside what was seen of it, and notes in the history what the ledger says of it.
-pub(crate) async fn judge(store: &mut Store, seen: &mut Seen, report: &mut Report) {
-    let complaints = &mut report.complaints;
-    report.orders = seen.orders.len() as u64;
-    some(complaints, seen.strange.iter().map(|what| format!("an answer that must not be: {what}")));
-    if let Err(missing) = store.level(LEVEL_MAX).await {
-        complaints.push(format!("the store at rest is not level: {missing}"));
+/// Audits the store, at work or at rest.
+pub(crate) async fn audit(store: &Store, audits: &mut Audits, report: &mut Report) {
+    match store.client(PATIENCE) {
+        Ok(client) => some(&mut report.complaints, audits.hold(&client).await.into_iter()),
+        Err(problem) => report.complaints.push(problem.to_string()),
     }
-    let client = match store.client(PATIENCE) {
-        Ok(client) => client,
-        Err(problem) => return complaints.push(problem.to_string()),
-    };
-    match audit::run(&client, None, &|_, _, _| {}).await {
-        Ok((audit, evidence)) => {
-            some(complaints, audit.faults.iter().map(audited));
-            if !audit.unproven.is_empty() {
-                complaints.push(format!("the audit can't prove books {:?}", audit.unproven));
-            }
-            some(complaints, acknowledged(&seen.orders, &evidence).into_iter());
-            some(complaints, consult(&evidence, &seen.orders, &mut seen.history).into_iter());
-        }
-        Err(problem) => complaints.push(format!("there is no audit: {problem}")),
+    report.audits = audits.count;
+}
+
+/// Judges the store at rest beside what was seen of it, and notes in the history what the ledger says of it.
+pub(crate) async fn judge(store: &mut Store, mut audits: Audits, seen: &mut Seen, report: &mut Report) {
+    report.orders = seen.orders.len() as u64;
+    some(
+        &mut report.complaints,
+        seen.strange.iter().map(|what| format!("an answer that must not be: {what}")),
+    );
+    if let Err(missing) = store.level(LEVEL_MAX).await {
+        report.complaints.push(format!("the store at rest is not level: {missing}"));
+    }
+    let before = audits.count;
+    audit(store, &mut audits, report).await;
+    if audits.count > before {
+        some(&mut report.complaints, acknowledged(&seen.orders, audits.ledger()).into_iter());
+        some(&mut report.complaints, consult(audits.ledger(), &seen.orders, &mut seen.history).into_iter());
     }
 }
 
@@ -100,14 +104,10 @@ fn some(complaints: &mut Vec<String>, found: impl ExactSizeIterator<Item = Strin
     }
 }
 
-fn audited(fault: &Fault) -> String {
-    format!("the audit does not balance: {fault:?}")
-}
-
 /// Each order that was acknowledged is in the ledger, as it was acknowledged, and to one caller only.
-fn acknowledged(orders: &[(CallNumber, Order)], evidence: &Evidence) -> Vec<String> {
+fn acknowledged(orders: &[(CallNumber, Order)], ledger: &Ledger) -> Vec<String> {
     let sales: HashMap<&str, &Order> =
-        evidence.sales().map(|(_, order)| (order.order_id.as_str(), order)).collect();
+        ledger.sales().map(|(_, order)| (order.order_id.as_str(), order)).collect();
     let mut told: HashMap<&str, u32> = HashMap::new();
     let mut complaints = Vec::new();
     for (_, order) in orders {
@@ -136,8 +136,8 @@ impl fmt::Display for Report {
         writeln!(f, "faults: {}", kinds.join(", "))?;
         writeln!(
             f,
-            "longest until whole again: {:.1?}; files removed by hand: {}",
-            self.healed_after_max, self.by_hand
+            "longest until whole again: {:.1?}; files removed by hand: {}; audits: {}",
+            self.healed_after_max, self.by_hand, self.audits
         )?;
         writeln!(
             f,
@@ -159,10 +159,10 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
-    use bookends::audit::ShardLedger;
-    use common::api::{LedgerMove, OrderStatus, StockChange};
+    use common::api::{OrderStatus, StockChange};
 
     use super::*;
+    use crate::audits::tests::evidence;
 
     fn order(id: &str, total_cents: u64) -> Order {
         let created_at = String::new();
@@ -177,18 +177,11 @@ mod tests {
 
     #[test]
     fn an_acknowledged_order_is_in_the_ledger_once_as_it_was() {
-        let change = StockChange::Sold { order: order("a", 5) };
-        let ledger =
-            ShardLedger { moves: vec![LedgerMove { index: 1, change }], known: 1, end: 1, begins: 1 };
-        let evidence = Evidence {
-            ledgers: vec![ledger],
-            orders: Default::default(),
-            books: Vec::new(),
-            shards: Vec::new(),
-        };
+        let mut ledger = Ledger::default();
+        ledger.read_on(evidence(1, vec![StockChange::Sold { order: order("a", 5) }]));
         let complaints = |orders: &[Order]| {
             let orders: Vec<_> = (0..).map(CallNumber).zip(orders.iter().cloned()).collect();
-            acknowledged(&orders, &evidence).len()
+            acknowledged(&orders, &ledger).len()
         };
         assert_eq!(complaints(&[order("a", 5)]), 0);
         assert_eq!(complaints(&[order("a", 6)]), 1);
