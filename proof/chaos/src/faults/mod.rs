@@ -68,7 +68,7 @@ impl fmt::Display for Fault {
                 Harm::Flips(_) => write!(f, "flip bits in the file of {node}"),
                 Harm::Truncation(_) => write!(f, "cut off the file of {node}"),
                 Harm::OldCopy => write!(f, "an old copy as the file of {node}"),
-                Harm::Loss => write!(f, "remove the file of {node}"),
+                Harm::Loss => write!(f, "remove what {node} keeps"),
             },
         }
     }
