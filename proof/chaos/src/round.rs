@@ -11,11 +11,11 @@ use tempfile::TempDir;
 
 use crate::audits::Audits;
 use crate::error::ChaosError;
-use crate::faults::{Aftermath, Fault, choose, strike};
+use crate::faults::{Aftermath, Fault, choose, leave_reads_alone, strike};
 use crate::load::choice::COPIES;
 use crate::load::{Counts, Demand, Load, Seen};
 use crate::store::Store;
-use crate::verdict::{Report, audit, judge, judge_history};
+use crate::verdict::{Excuse, Report, audit, judge, judge_history, judge_reads};
 
 /// How long a fresh store may take to be whole.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -96,17 +96,18 @@ async fn hold(plan: &Plan, folder: &Path, say: &(dyn Fn(Said<'_>) + Sync)) -> Re
     let load = Load::start(&store.url(), &client, store.admin_token(), demand).await?;
     let mut report = Report { seed: plan.seed, ..Report::default() };
     let mut audits = Audits::default();
-    trouble(plan, &mut store, &load, &mut audits, say, &mut report).await?;
+    let excuses = trouble(plan, &mut store, &load, &mut audits, say, &mut report).await?;
     report.count(load.counts());
     let mut seen = load.finish().await;
     say(Said::Line("the store is at rest; judging"));
     judge(&mut store, audits, &mut seen, &mut report).await;
     write(folder, &seen)?;
+    judge_reads(&seen.history, &excuses, &mut report);
     judge_history(&seen.history, &mut report);
     Ok(report)
 }
 
-/// One fault after the other, until time is over or the store does not recover.
+/// One fault after the other, until time is over or the store does not recover. Gives when reads might fail.
 async fn trouble(
     plan: &Plan,
     store: &mut Store,
@@ -114,7 +115,8 @@ async fn trouble(
     audits: &mut Audits,
     say: &(dyn Fn(Said<'_>) + Sync),
     report: &mut Report,
-) -> Result<(), ChaosError> {
+) -> Result<Vec<Excuse>, ChaosError> {
+    let mut excuses = Vec::new();
     let mut random = Random::seeded(plan.seed);
     let mut kinds: BTreeMap<&'static str, u32> = BTreeMap::new();
     let begin = Instant::now();
@@ -122,8 +124,11 @@ async fn trouble(
         say(Said::Passed(begin.elapsed()));
         tokio::time::sleep(Duration::from_millis(random.next_u64() % REST_MS_MAX)).await;
         let faults = faults(&mut random, &store.disks(), plan.silent_damage);
-        let (at, before) = (begin.elapsed(), load.counts());
+        let (at, from, before) = (begin.elapsed(), load.now(), load.counts());
         let aftermath = strike(store, &faults).await?;
+        if !leave_reads_alone(&faults) || aftermath.not_healed.is_some() {
+            excuses.push(Excuse { from, to: load.now() });
+        }
         faults.iter().for_each(|fault| *kinds.entry(kind(fault)).or_default() += 1);
         report.healed_after_max = report.healed_after_max.max(aftermath.healed_after);
         report.by_hand += u32::try_from(aftermath.by_hand.len()).unwrap_or(u32::MAX);
@@ -132,12 +137,12 @@ async fn trouble(
             report.complaints.push(format!("the store did not recover: {missing}"));
             break;
         }
-        if audits.are_due() && report.is_good() {
+        if audits.are_due() {
             audit(store, audits, report).await;
         }
     }
     report.faults = kinds.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
-    Ok(())
+    Ok(excuses)
 }
 
 /// One fault, or two at a time. What harms a file comes alone: a replica may be dropped for it, and there

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::api::Order;
-use history::{CallNumber, History, Verdict, check};
+use history::{Call, CallNumber, History, Moment, Verdict, check};
 
 use crate::audits::{Audits, Ledger};
 use crate::ledger::consult;
+use crate::load::wire::ATTEMPT_MAX;
 use crate::load::{Counts, Seen};
 use crate::store::Store;
 
@@ -41,6 +42,13 @@ pub struct Report {
     pub complaints: Vec<String>,
     /// Where the history and the logs are, if they were kept.
     pub kept: Option<PathBuf>,
+}
+
+/// A time in which reads might fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excuse {
+    pub(crate) from: Moment,
+    pub(crate) to: Moment,
 }
 
 impl Report {
@@ -80,6 +88,20 @@ pub(crate) async fn judge(store: &mut Store, mut audits: Audits, seen: &mut Seen
         some(&mut report.complaints, acknowledged(&seen.orders, audits.ledger()).into_iter());
         some(&mut report.complaints, consult(audits.ledger(), &seen.orders, &mut seen.history).into_iter());
     }
+}
+
+/// Each read is answered, but for those that were under way while there was an excuse.
+pub(crate) fn judge_reads(history: &History, excuses: &[Excuse], report: &mut Report) {
+    let attempt = u64::try_from(ATTEMPT_MAX.as_nanos()).unwrap_or(u64::MAX);
+    let failed = history.calls().iter().filter(|call| {
+        let is_read = matches!(call.call, Call::Look(_) | Call::Page);
+        let end = Moment(call.sent.0.saturating_add(attempt));
+        let is_excused = excuses.iter().any(|excuse| excuse.from <= end && call.sent <= excuse.to);
+        is_read && call.answered.is_none() && !is_excused
+    });
+    let failed: Vec<String> =
+        failed.map(|call| format!("a read failed that nothing stood in the way of: {call}")).collect();
+    some(&mut report.complaints, failed.into_iter());
 }
 
 /// Judges the history.
@@ -160,6 +182,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use common::api::{OrderStatus, StockChange};
+    use history::ClientId;
 
     use super::*;
     use crate::audits::tests::evidence;
@@ -173,6 +196,27 @@ mod tests {
             total_cents,
             created_at,
         }
+    }
+
+    #[test]
+    fn a_read_fails_with_an_excuse_only() {
+        let mut history = History::default();
+        let second = 1_000_000_000;
+        let send = |history: &mut History, sent: u64, call| {
+            history.send(ClientId(0), Moment(sent * second), call);
+        };
+        send(&mut history, 50, Call::Page);
+        send(&mut history, 50, Call::Remove(1.try_into().unwrap()));
+        let complaints = |from: u64, to: u64| {
+            let mut report = Report::default();
+            let excuse = Excuse { from: Moment(from * second), to: Moment(to * second) };
+            judge_reads(&history, &[excuse], &mut report);
+            report.complaints.len()
+        };
+        assert_eq!(
+            [(40, 49), (40, 50), (57, 60), (59, 60)].map(|(from, to)| complaints(from, to)),
+            [1, 0, 0, 1]
+        );
     }
 
     #[test]

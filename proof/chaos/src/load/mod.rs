@@ -2,7 +2,7 @@
 //! has answered those before it, and every one of them is recorded.
 
 pub(crate) mod choice;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,6 +126,11 @@ impl Load {
         let desk = &self.desk;
         let sent = desk.record.lock().calls().len() as u64;
         Counts { sent, answered: of(&desk.answered), failed: of(&desk.failed), unknown: of(&desk.unknown) }
+    }
+
+    /// The moment that it is.
+    pub(crate) fn now(&self) -> Moment {
+        self.desk.now()
     }
 
     /// Everybody finishes what they are at; then each book is looked at once more, past the cache.
