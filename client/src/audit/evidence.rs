@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::api::{Book, LedgerMove, Order, Role, ShardStatus};
+use common::api::{Book, Ledger, LedgerMove, Order, Role, ShardStatus};
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -67,22 +67,39 @@ impl Evidence {
 }
 
 impl ShardLedger {
-    /// Reads what has been added.
+    /// Reads what has been added by now. What is added meanwhile is left for another time, or there might be no
+    /// end of it.
     async fn read_on(
         &mut self,
         client: &Client,
         shard: u32,
         progress: &Progress<'_>,
     ) -> Result<(), ClientError> {
+        let mut last = None;
         loop {
             let part = client.ledger(shard, self.end, Some(PAGE_SIZE)).await?;
-            self.moves.extend(part.moves);
-            (self.end, self.begins) = (part.upto, part.begins);
-            progress("ledger", part.upto, Some(part.last));
-            if part.upto >= part.last {
-                return Ok(());
+            let last = *last.get_or_insert(part.last);
+            self.take(part);
+            progress("ledger", self.end, Some(last));
+            if self.end >= last {
+                break;
             }
         }
+        self.forget_what_was_cut();
+        Ok(())
+    }
+
+    /// Takes over a part that follows.
+    fn take(&mut self, part: Ledger) {
+        self.moves.extend(part.moves);
+        self.end = part.upto;
+        self.begins = self.begins.max(part.begins);
+    }
+
+    /// The parts may come from different replicas, each of which has cut its log somewhere else: before the place
+    /// from which on all of them still had it, some changes may be missing.
+    fn forget_what_was_cut(&mut self) {
+        self.moves.retain(|change| change.index >= self.begins || change.change.order().is_some());
     }
 }
 
@@ -104,12 +121,36 @@ async fn books(client: &Client, progress: &Progress<'_>) -> Result<Vec<Book>, Cl
     let mut all = Vec::new();
     let mut token: Option<String> = None;
     loop {
-        let page = client.list(Some(PAGE_SIZE), token.as_deref()).await?;
+        let page = client.list_past_cache(Some(PAGE_SIZE), token.as_deref()).await?;
         all.extend(page.books);
         progress("books", all.len() as u64, None);
         token = page.next_page_token;
         if token.is_none() {
             return Ok(all);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::api::StockChange;
+
+    use super::*;
+
+    fn part(begins: u64, indexes: [u64; 2]) -> Ledger {
+        let change = StockChange::Removed { id: 1.try_into().unwrap() };
+        let moves = indexes.map(|index| LedgerMove { index, change: change.clone() }).to_vec();
+        Ledger { shard: 0, moves, upto: indexes[1], last: 9, begins }
+    }
+
+    #[test]
+    fn what_one_replica_has_cut_off_is_known_from_none() {
+        let mut ledger = ShardLedger::default();
+        for part in [part(1, [2, 3]), part(5, [5, 6]), part(2, [7, 8])] {
+            ledger.take(part);
+        }
+        ledger.forget_what_was_cut();
+        let indexes: Vec<u64> = ledger.moves.iter().map(|change| change.index).collect();
+        assert_eq!((ledger.begins, ledger.end, indexes), (5, 8, vec![5, 6, 7, 8]));
     }
 }

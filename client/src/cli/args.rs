@@ -137,12 +137,16 @@ Examples:
 
 const AUDIT_EXAMPLES: &str = "\
 It works while the store is in use. Checked are: each book's stock at its version, each order once in
-every order node, and that replicas at one place have one content. Exit code 1 if anything does not fit.
+every order node, and that replicas at one place have one content. Books are read from a replica, past
+the cache. What does not fit is looked at four times before it is told.
+
+Exit codes: 0 everything fits, 1 something does not or the store can't be asked, 2 wrong use.
 
 Examples:
   bookends audit
   bookends audit --save monday.json       keep the stocks for a later audit
-  bookends audit --start monday.json      begin there, where the log does not reach back far enough";
+  bookends audit --start monday.json      begin there, where the log does not reach back far enough
+  bookends audit --json | jq .faults      what does not fit, for scripts";
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct AuditArgs {

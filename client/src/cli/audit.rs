@@ -36,10 +36,12 @@ pub(crate) async fn audit(client: &Client, screen: Screen, args: &AuditArgs) -> 
         value["balanced"] = report.is_balanced().into();
         screen.value(&value)?;
     } else {
-        screen.text(&text_of(&report))?;
+        screen.text(&text_of(&report, args.start.as_deref()))?;
     }
-    if !report.is_balanced() {
-        return Err(CliError::Outcome(format!("{} things do not fit", report.faults.len())));
+    match report.faults.len() {
+        0 => {}
+        1 => return Err(CliError::Outcome("one thing does not fit".to_owned())),
+        more => return Err(CliError::Outcome(format!("{more} things do not fit"))),
     }
     match (&args.save, &report.end) {
         (Some(path), Some(end)) => write(path, end),
@@ -47,9 +49,11 @@ pub(crate) async fn audit(client: &Client, screen: Screen, args: &AuditArgs) -> 
     }
 }
 
-fn text_of(report: &Report) -> String {
+fn text_of(report: &Report, start: Option<&Path>) -> String {
     let Report { books, orders, stocked, sold, left, unproven, faults, end: _ } = report;
-    let mut out = format!("{books} books, {orders} orders\n{sold} copies sold + {left} left");
+    let since = start.map(|path| format!(", from {} on", path.display())).unwrap_or_default();
+    let mut out = format!("books listed: {books}; orders compared: {orders}\n");
+    out += &format!("copies{since}: {sold} sold + {left} left");
     out += &if sold + left == *stocked {
         format!(" = {stocked} stocked\n")
     } else {
@@ -57,7 +61,7 @@ fn text_of(report: &Report) -> String {
     };
     if !unproven.is_empty() {
         out += &format!(
-            "{} books are not proven: neither the log nor a start says how they began, such as book {}\n",
+            "not proven: {}, such as book {}; neither the log nor a start says how it began\n",
             unproven.len(),
             unproven[0]
         );
@@ -70,7 +74,7 @@ fn text_of(report: &Report) -> String {
 
 fn line_of(fault: &Fault) -> String {
     let copies = |copies: &Option<u64>| match copies {
-        Some(copies) => format!("{copies} copies"),
+        Some(copies) => format!("{copies} in stock"),
         None => "no book".to_owned(),
     };
     match fault {
@@ -120,7 +124,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         let mut report = Report { books: 1, orders: 2, stocked: 5, sold: 3, left: 2, ..Report::default() };
-        assert_eq!(text_of(&report), "1 books, 2 orders\n3 copies sold + 2 left = 5 stocked\n");
+        let text = text_of(&report, None);
+        assert_eq!(text, "books listed: 1; orders compared: 2\ncopies: 3 sold + 2 left = 5 stocked\n");
         report.left = 1;
         report.faults.push(Fault::Stock {
             id: 7.try_into().unwrap(),
@@ -129,9 +134,9 @@ mod tests {
             found: Some(1),
         });
         report.faults.push(Fault::OrderMissing { node: "order-1".to_owned(), order_id: "x".to_owned() });
-        let text = text_of(&report);
-        assert!(text.contains("3 copies sold + 1 left, but 5 were stocked\n"), "{text}");
-        assert!(text.contains("book 7 in version 9: 1 copies, by the ledger 2 copies\n"), "{text}");
+        let text = text_of(&report, Some(Path::new("a.json")));
+        assert!(text.contains("copies, from a.json on: 3 sold + 1 left, but 5 were stocked\n"), "{text}");
+        assert!(text.contains("book 7 in version 9: 1 in stock, by the ledger 2 in stock\n"), "{text}");
         assert!(text.ends_with("order x: order-1 lacks it\n"), "{text}");
     }
 }

@@ -118,6 +118,17 @@ impl Client {
         self.send(&request).await?.read()
     }
 
+    /// The same, as a replica has it in its file at that moment.
+    pub async fn list_past_cache(
+        &self,
+        page_size: Option<u32>,
+        page_token: Option<&str>,
+    ) -> Result<BookPage, ClientError> {
+        let mut request = Request::get(vec!["list"]).past_cache();
+        request.query = paging(page_size, page_token);
+        self.send(&request).await?.read()
+    }
+
     /// A book.
     pub async fn lookup(&self, id: BookId) -> Result<Book, ClientError> {
         self.send(&Request::get(vec!["lookup", &id.to_string()])).await?.read()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::api::ProblemBody;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
@@ -47,6 +47,7 @@ pub(super) struct Request<'a> {
     pub(super) body: Body,
     pub(super) key: Option<&'a IdempotencyKey>,
     pub(super) admin: bool,
+    pub(super) past_cache: bool,
     pub(super) patience: Patience,
 }
 
@@ -60,6 +61,7 @@ impl<'a> Request<'a> {
             body: Body::Empty,
             key: None,
             admin: false,
+            past_cache: false,
             patience: Patience::Normal,
         }
     }
@@ -72,6 +74,11 @@ impl<'a> Request<'a> {
     /// The same, for those who run the store.
     pub(super) fn admin(self) -> Self {
         Self { admin: true, ..self }
+    }
+
+    /// The same, answered by a replica and by no cache.
+    pub(super) fn past_cache(self) -> Self {
+        Self { past_cache: true, ..self }
     }
 
     /// Where it goes at a front end.
@@ -143,6 +150,9 @@ pub(super) async fn open(
     }
     if let Some(authorization) = inner.authorization.as_ref().filter(|_| request.admin) {
         call = call.header(AUTHORIZATION, authorization.clone());
+    }
+    if request.past_cache {
+        call = call.header(CACHE_CONTROL, "no-cache");
     }
     call = match &request.body {
         Body::Empty => call,

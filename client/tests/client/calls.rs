@@ -49,6 +49,15 @@ async fn each_call_is_understood() {
 }
 
 #[tokio::test]
+async fn a_list_past_the_cache_says_so() {
+    let store = StandIn::start().await;
+    let client = client(&[store.url()]);
+    let listed = client.list(Some(5), None).await.unwrap();
+    assert_eq!(client.list_past_cache(Some(5), None).await.unwrap(), listed);
+    assert_eq!(store.seen().iter().map(|seen| seen.past_cache).collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
 async fn an_order_of_several_books_is_one_call() {
     let store = StandIn::start().await;
     let lines =

@@ -69,6 +69,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) key: Option<String>,
     pub(crate) has_token: bool,
+    pub(crate) past_cache: bool,
     pub(crate) body: String,
 }
 
@@ -161,6 +162,7 @@ async fn serve(State(store): State<Arc<Mutex<Store>>>, request: Request) -> Resp
             path: parts.uri.path().to_owned(),
             key: header("idempotency-key"),
             has_token,
+            past_cache: header("cache-control").is_some_and(|value| value == "no-cache"),
             body: String::from_utf8_lossy(&body).into_owned(),
         });
         store.faults.pop_front().or_else(|| store.always.clone())

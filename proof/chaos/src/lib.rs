@@ -5,15 +5,18 @@
 //! - `store`: the processes, each with a configuration of its own that leads through the proxies.
 //! - `load`: callers in an open loop, and the record of every call.
 //! - `faults`: what is done, by a seed, and how the store is helped where its manual says so.
-//! - `round`: all of it together; `verdict`: what must hold afterwards.
+//! - `audits`: what was sold and what is left, while the store is at work.
+//! - `round`: all of it together; `ledger` and `verdict`: what must hold afterwards.
 //!
 //! What must hold: the history of all calls is linearizable, book by book; each acknowledged order is in the
-//! ledger once, as it was acknowledged; the audit balances; after each fault the store is whole again, and at
+//! ledger once, as it was acknowledged, and nothing is in it that nobody asked for; the audit balances; after each fault the store is whole again, and at
 //! the end its replicas are equal. Which faults come is decided by the seed; what they meet is not, so that a
 //! seed alone does not bring a failure back. Its history and logs are kept for that.
 
+mod audits;
 mod error;
 mod faults;
+mod ledger;
 mod load;
 pub mod proxy;
 mod round;

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use bookends::random::Random;
 use tempfile::TempDir;
 
+use crate::audits::Audits;
 use crate::error::ChaosError;
-use crate::faults::{Aftermath, Fault, choose, strike};
+use crate::faults::{Aftermath, Fault, choose, leave_reads_alone, strike};
 use crate::load::choice::COPIES;
 use crate::load::{Counts, Demand, Load, Seen};
 use crate::store::Store;
-use crate::verdict::{Report, judge};
+use crate::verdict::{Excuse, Report, audit, judge, judge_history, judge_reads};
 
 /// How long a fresh store may take to be whole.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -22,6 +23,12 @@ const START_MAX: Duration = Duration::from_secs(60);
 const REST_MS_MAX: u64 = 1200;
 /// How long a call of ours may take where nothing is at fault.
 const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// The log is kept for so many seconds of calls, of which less than half are writes: longer than it takes from one
+/// audit to the next, and no longer, so that who has lost its file needs a snapshot.
+const KEPT_SECONDS: u32 = 60;
+/// A log may not be shorter.
+const KEPT_MIN: u32 = 1000;
 
 /// What a round is to be.
 #[derive(Clone, Debug)]
@@ -80,30 +87,36 @@ fn keep(folder: &TempDir, plan: &Plan) -> PathBuf {
 }
 
 async fn hold(plan: &Plan, folder: &Path, say: &(dyn Fn(Said<'_>) + Sync)) -> Result<Report, ChaosError> {
-    let mut store = Store::prepare(folder, &plan.programs, &catalogue(), plan.seed).await?;
+    let keep_entries = (plan.rate * KEPT_SECONDS).max(KEPT_MIN);
+    let mut store = Store::prepare(folder, &plan.programs, &catalogue(), keep_entries, plan.seed).await?;
     store.start_all().await?;
     store.whole(START_MAX).await.map_err(ChaosError::NotReady)?;
     let demand = Demand { rate: plan.rate, callers: plan.callers, seed: plan.seed };
     let client = store.client(CALL_MAX)?;
     let load = Load::start(&store.url(), &client, store.admin_token(), demand).await?;
     let mut report = Report { seed: plan.seed, ..Report::default() };
-    trouble(plan, &mut store, &load, say, &mut report).await?;
+    let mut audits = Audits::default();
+    let excuses = trouble(plan, &mut store, &load, &mut audits, say, &mut report).await?;
     report.count(load.counts());
-    let seen = load.finish().await;
-    write(folder, &seen)?;
+    let mut seen = load.finish().await;
     say(Said::Line("the store is at rest; judging"));
-    judge(&mut store, &seen, &mut report).await;
+    judge(&mut store, audits, &mut seen, &mut report).await;
+    write(folder, &seen)?;
+    judge_reads(&seen.history, &excuses, &mut report);
+    judge_history(&seen.history, &mut report);
     Ok(report)
 }
 
-/// One fault after the other, until time is over or the store does not recover.
+/// One fault after the other, until time is over or the store does not recover. Gives when reads might fail.
 async fn trouble(
     plan: &Plan,
     store: &mut Store,
     load: &Load,
+    audits: &mut Audits,
     say: &(dyn Fn(Said<'_>) + Sync),
     report: &mut Report,
-) -> Result<(), ChaosError> {
+) -> Result<Vec<Excuse>, ChaosError> {
+    let mut excuses = Vec::new();
     let mut random = Random::seeded(plan.seed);
     let mut kinds: BTreeMap<&'static str, u32> = BTreeMap::new();
     let begin = Instant::now();
@@ -111,8 +124,11 @@ async fn trouble(
         say(Said::Passed(begin.elapsed()));
         tokio::time::sleep(Duration::from_millis(random.next_u64() % REST_MS_MAX)).await;
         let faults = faults(&mut random, &store.disks(), plan.silent_damage);
-        let (at, before) = (begin.elapsed(), load.counts());
+        let (at, from, before) = (begin.elapsed(), load.now(), load.counts());
         let aftermath = strike(store, &faults).await?;
+        if !leave_reads_alone(&faults) || aftermath.not_healed.is_some() {
+            excuses.push(Excuse { from, to: load.now() });
+        }
         faults.iter().for_each(|fault| *kinds.entry(kind(fault)).or_default() += 1);
         report.healed_after_max = report.healed_after_max.max(aftermath.healed_after);
         report.by_hand += u32::try_from(aftermath.by_hand.len()).unwrap_or(u32::MAX);
@@ -121,9 +137,12 @@ async fn trouble(
             report.complaints.push(format!("the store did not recover: {missing}"));
             break;
         }
+        if audits.are_due() {
+            audit(store, audits, report).await;
+        }
     }
     report.faults = kinds.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
-    Ok(())
+    Ok(excuses)
 }
 
 /// One fault, or two at a time. What harms a file comes alone: a replica may be dropped for it, and there

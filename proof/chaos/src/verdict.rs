@@ -5,14 +5,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bookends::audit::{self, Evidence, Fault};
 use common::api::Order;
-use history::{Verdict, check};
+use history::{Call, CallNumber, History, Moment, Verdict, check};
 
+use crate::audits::{Audits, Ledger};
+use crate::ledger::consult;
+use crate::load::wire::ATTEMPT_MAX;
 use crate::load::{Counts, Seen};
 use crate::store::Store;
 
-/// How long the audit's calls may take with their retries.
+/// How long an audit's calls may take with their retries.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long replicas may take to be level once nobody writes.
 const LEVEL_MAX: Duration = Duration::from_secs(60);
@@ -30,6 +32,8 @@ pub struct Report {
     pub healed_after_max: Duration,
     /// How often a harmed file had to be removed by hand.
     pub by_hand: u32,
+    /// How many audits were held.
+    pub audits: u32,
     /// How many calls were sent, answered, failed, unknown.
     pub calls: [u64; 4],
     /// How many orders were acknowledged.
@@ -38,6 +42,13 @@ pub struct Report {
     pub complaints: Vec<String>,
     /// Where the history and the logs are, if they were kept.
     pub kept: Option<PathBuf>,
+}
+
+/// A time in which reads might fail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Excuse {
+    pub(crate) from: Moment,
+    pub(crate) to: Moment,
 }
 
 impl Report {
@@ -52,31 +63,58 @@ impl Report {
     }
 }
 
-/// Judges what was seen, and the store at rest.
-pub(crate) async fn judge(store: &mut Store, seen: &Seen, report: &mut Report) {
-    let complaints = &mut report.complaints;
+/// Audits the store, at work or at rest.
+pub(crate) async fn audit(store: &Store, audits: &mut Audits, report: &mut Report) {
+    match store.client(PATIENCE) {
+        Ok(client) => some(&mut report.complaints, audits.hold(&client).await.into_iter()),
+        Err(problem) => report.complaints.push(problem.to_string()),
+    }
+    report.audits = audits.count;
+}
+
+/// Judges the store at rest beside what was seen of it, and notes in the history what the ledger says of it.
+pub(crate) async fn judge(store: &mut Store, mut audits: Audits, seen: &mut Seen, report: &mut Report) {
     report.orders = seen.orders.len() as u64;
-    some(complaints, seen.strange.iter().map(|what| format!("an answer that must not be: {what}")));
-    let verdict = check(&seen.history);
-    if verdict != Verdict::Linearizable {
-        complaints.push(format!("the history is not linearizable: {verdict}"));
-    }
+    some(
+        &mut report.complaints,
+        seen.strange.iter().map(|what| format!("an answer that must not be: {what}")),
+    );
     if let Err(missing) = store.level(LEVEL_MAX).await {
-        complaints.push(format!("the store at rest is not level: {missing}"));
+        report.complaints.push(format!("the store at rest is not level: {missing}"));
     }
-    let client = match store.client(PATIENCE) {
-        Ok(client) => client,
-        Err(problem) => return complaints.push(problem.to_string()),
-    };
-    match audit::run(&client, None, &|_, _, _| {}).await {
-        Ok((audit, evidence)) => {
-            some(complaints, audit.faults.iter().map(audited));
-            if !audit.unproven.is_empty() {
-                complaints.push(format!("the audit can't prove books {:?}", audit.unproven));
-            }
-            some(complaints, acknowledged(&seen.orders, &evidence).into_iter());
+    let before = audits.count;
+    audit(store, &mut audits, report).await;
+    if audits.count > before {
+        some(&mut report.complaints, acknowledged(&seen.orders, audits.ledger()).into_iter());
+        some(&mut report.complaints, consult(audits.ledger(), &seen.orders, &mut seen.history).into_iter());
+    }
+}
+
+/// Each read is answered, but for those that were under way while there was an excuse.
+pub(crate) fn judge_reads(history: &History, excuses: &[Excuse], report: &mut Report) {
+    let attempt = u64::try_from(ATTEMPT_MAX.as_nanos()).unwrap_or(u64::MAX);
+    let failed = history.calls().iter().filter(|call| {
+        let is_read = matches!(call.call, Call::Look(_) | Call::Page);
+        let end = Moment(call.sent.0.saturating_add(attempt));
+        let is_excused = excuses.iter().any(|excuse| excuse.from <= end && call.sent <= excuse.to);
+        is_read && call.answered.is_none() && !is_excused
+    });
+    let failed: Vec<String> =
+        failed.map(|call| format!("a read failed that nothing stood in the way of: {call}")).collect();
+    some(&mut report.complaints, failed.into_iter());
+}
+
+/// Judges the history.
+pub(crate) fn judge_history(history: &History, report: &mut Report) {
+    match check(history) {
+        Verdict::Linearizable => {}
+        verdict @ Verdict::Wrong(_) => {
+            report.complaints.push(format!("the history is not linearizable: {verdict}"));
         }
-        Err(problem) => complaints.push(format!("there is no audit: {problem}")),
+        verdict @ Verdict::Contradicted(_) => report.complaints.push(verdict.to_string()),
+        verdict @ Verdict::Undecided(_) => {
+            report.complaints.push(format!("it is undecided whether the history is linearizable: {verdict}"));
+        }
     }
 }
 
@@ -88,17 +126,13 @@ fn some(complaints: &mut Vec<String>, found: impl ExactSizeIterator<Item = Strin
     }
 }
 
-fn audited(fault: &Fault) -> String {
-    format!("the audit does not balance: {fault:?}")
-}
-
 /// Each order that was acknowledged is in the ledger, as it was acknowledged, and to one caller only.
-fn acknowledged(orders: &[Order], evidence: &Evidence) -> Vec<String> {
+fn acknowledged(orders: &[(CallNumber, Order)], ledger: &Ledger) -> Vec<String> {
     let sales: HashMap<&str, &Order> =
-        evidence.sales().map(|(_, order)| (order.order_id.as_str(), order)).collect();
+        ledger.sales().map(|(_, order)| (order.order_id.as_str(), order)).collect();
     let mut told: HashMap<&str, u32> = HashMap::new();
     let mut complaints = Vec::new();
-    for order in orders {
+    for (_, order) in orders {
         let id = order.order_id.as_str();
         match sales.get(id) {
             None => complaints.push(format!("order {id} was acknowledged and is not in the ledger")),
@@ -124,8 +158,8 @@ impl fmt::Display for Report {
         writeln!(f, "faults: {}", kinds.join(", "))?;
         writeln!(
             f,
-            "longest until whole again: {:.1?}; files removed by hand: {}",
-            self.healed_after_max, self.by_hand
+            "longest until whole again: {:.1?}; files removed by hand: {}; audits: {}",
+            self.healed_after_max, self.by_hand, self.audits
         )?;
         writeln!(
             f,
@@ -147,10 +181,11 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
-    use bookends::audit::ShardLedger;
-    use common::api::{LedgerMove, OrderStatus, StockChange};
+    use common::api::{OrderStatus, StockChange};
+    use history::ClientId;
 
     use super::*;
+    use crate::audits::tests::evidence;
 
     fn order(id: &str, total_cents: u64) -> Order {
         let created_at = String::new();
@@ -164,17 +199,34 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledged_order_is_in_the_ledger_once_as_it_was() {
-        let change = StockChange::Sold { order: order("a", 5) };
-        let ledger =
-            ShardLedger { moves: vec![LedgerMove { index: 1, change }], known: 1, end: 1, begins: 1 };
-        let evidence = Evidence {
-            ledgers: vec![ledger],
-            orders: Default::default(),
-            books: Vec::new(),
-            shards: Vec::new(),
+    fn a_read_fails_with_an_excuse_only() {
+        let mut history = History::default();
+        let second = 1_000_000_000;
+        let send = |history: &mut History, sent: u64, call| {
+            history.send(ClientId(0), Moment(sent * second), call);
         };
-        let complaints = |orders: &[Order]| acknowledged(orders, &evidence).len();
+        send(&mut history, 50, Call::Page);
+        send(&mut history, 50, Call::Remove(1.try_into().unwrap()));
+        let complaints = |from: u64, to: u64| {
+            let mut report = Report::default();
+            let excuse = Excuse { from: Moment(from * second), to: Moment(to * second) };
+            judge_reads(&history, &[excuse], &mut report);
+            report.complaints.len()
+        };
+        assert_eq!(
+            [(40, 49), (40, 50), (57, 60), (59, 60)].map(|(from, to)| complaints(from, to)),
+            [1, 0, 0, 1]
+        );
+    }
+
+    #[test]
+    fn an_acknowledged_order_is_in_the_ledger_once_as_it_was() {
+        let mut ledger = Ledger::default();
+        ledger.read_on(evidence(1, vec![StockChange::Sold { order: order("a", 5) }]));
+        let complaints = |orders: &[Order]| {
+            let orders: Vec<_> = (0..).map(CallNumber).zip(orders.iter().cloned()).collect();
+            acknowledged(&orders, &ledger).len()
+        };
         assert_eq!(complaints(&[order("a", 5)]), 0);
         assert_eq!(complaints(&[order("a", 6)]), 1);
         assert_eq!(complaints(&[order("b", 5)]), 1);

@@ -69,6 +69,14 @@ impl Version {
         }
     }
 
+    /// The lowest that it may be.
+    pub(crate) fn least(self) -> Index {
+        match self {
+            Self::At(at) => at,
+            Self::Above(bound) => bound.next(),
+        }
+    }
+
     /// The version after a change of which no more is known.
     fn raised(self) -> Self {
         match self {
@@ -110,10 +118,13 @@ impl Shelf {
     /// Whether it is as it was shown; what was shown may tell the version.
     fn shown(self, seen: Seen) -> Option<Self> {
         let row = self.row?;
-        let fits = row.quantity == seen.quantity
-            && seen.cost_cents.is_none_or(|cost| cost == row.cost_cents)
-            && self.version.may_be(seen.version);
-        fits.then_some(Self { version: Version::At(seen.version), ..self })
+        let fits = row.quantity == seen.quantity && seen.cost_cents.is_none_or(|cost| cost == row.cost_cents);
+        fits.then_some(self)?.at(seen.version)
+    }
+
+    /// The same, if this may be its version.
+    pub(crate) fn at(self, version: Index) -> Option<Self> {
+        self.version.may_be(version).then_some(Self { version: Version::At(version), ..self })
     }
 
     fn changed(self, change: Change) -> Option<Option<Row>> {

@@ -1,4 +1,9 @@
 //! The check: each book's part of a history has an order, or the problem with the first that has none.
+//!
+//! **By the log.** Where the store's log was asked about calls, an order is looked for in which each stands where
+//! the log has it. Such an order explains what callers saw as well as any other does: it only had less to choose
+//! from. So the log is no judge here, it is a witness that is believed as far as it fits. If it does not, the
+//! callers' word alone decides what is wrong: they contradict one another, or the log contradicts them.
 
 use std::fmt;
 
@@ -12,13 +17,13 @@ use crate::search::{DeadEnd, Found, Search};
 /// How much a check may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Steps of the search for each book. A good history of a store takes about one for each call; a bad one
-    /// may take many more, because all orders have to be ruled out.
+    /// Steps of the search for each book, and comparisons with where it has been. A good history of a store
+    /// takes about one for each call; a bad one may take many more, because all orders have to be ruled out.
     pub steps_max: u64,
 }
 
 impl Default for Limits {
-    /// Ten million: some seconds, and some hundred megabytes, for the one book that is hardest to judge.
+    /// Ten million: half a minute at most, and some hundred megabytes, for the one book that is hardest to judge.
     fn default() -> Self {
         Self { steps_max: 10_000_000 }
     }
@@ -31,6 +36,8 @@ pub enum Verdict {
     Linearizable,
     /// This can't be.
     Wrong(Problem),
+    /// This can't be if the store's log is right. Callers have not been shown to contradict one another.
+    Contradicted(Problem),
     /// The limit was reached first: too much of what went on with this book at one time is unknown.
     Undecided(BookId),
 }
@@ -49,8 +56,8 @@ pub enum Problem {
     NoOrder {
         /// Which book.
         book: BookId,
-        /// Those that can't both be right, at the end of the order that went furthest: the earliest answered
-        /// call that fits nowhere; and the one that has to come next by the version that it showed.
+        /// Those that can't both be right, at the end of the order that went furthest: the earliest call that
+        /// fits nowhere; and the one that has to come next by its version.
         calls: Vec<CallNumber>,
         /// In words.
         story: String,
@@ -81,16 +88,28 @@ pub fn check_within(history: &History, limits: Limits) -> Verdict {
             return Verdict::Wrong(Problem::Misfit { call, story });
         }
     };
-    let mut undecided = None;
+    let (mut contradicted, mut undecided) = (None, None);
     for (book, parts) in books {
         let shelf = Shelf::new(history.start().get(&book).copied());
-        match Search::new(&parts).run(shelf, limits.steps_max) {
-            Found::Order => {}
-            Found::Nothing(end) => return Verdict::Wrong(problem(history, book, &end)),
-            Found::GaveUp => undecided = undecided.or(Some(book)),
+        let problem = |end: &DeadEnd| problem(history, book, end);
+        let found = Search::new(&parts).run(shelf, limits.steps_max);
+        // Without the log there are all the orders that there are with it, and more.
+        let alone = match (&found, parts::without_log(&parts)) {
+            (Found::Order, _) | (_, None) => None,
+            (_, Some(parts)) => Some(Search::new(&parts).run(shelf, limits.steps_max)),
+        };
+        match (found, alone) {
+            (Found::Order, _) => {}
+            (Found::Nothing(end), None) | (_, Some(Found::Nothing(end))) => {
+                return Verdict::Wrong(problem(&end));
+            }
+            (Found::Nothing(end), Some(_)) => {
+                contradicted = contradicted.or_else(|| Some(Verdict::Contradicted(problem(&end))));
+            }
+            (Found::GaveUp, _) => undecided = undecided.or(Some(Verdict::Undecided(book))),
         }
     }
-    undecided.map_or(Verdict::Linearizable, Verdict::Undecided)
+    contradicted.or(undecided).unwrap_or(Verdict::Linearizable)
 }
 
 fn problem(history: &History, book: BookId, end: &DeadEnd) -> Problem {
@@ -126,6 +145,9 @@ impl fmt::Display for Verdict {
         match self {
             Self::Linearizable => write!(f, "linearizable"),
             Self::Wrong(Problem::Misfit { story, .. } | Problem::NoOrder { story, .. }) => f.write_str(story),
+            Self::Contradicted(Problem::Misfit { story, .. } | Problem::NoOrder { story, .. }) => {
+                write!(f, "the log contradicts what callers saw: {story}")
+            }
             Self::Undecided(book) => write!(f, "book {book}: no end of the search within its limit"),
         }
     }

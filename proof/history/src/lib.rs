@@ -14,7 +14,8 @@
 //! sale takes all of its books or none is for the audit of orders against stock to find.
 //!
 //! **The search** is that of Wing and Gong with Lowe's memory of what was tried ([`check`] has the details),
-//! helped by what is special here: a book's version rises with every change, and answers show it.
+//! helped by what is special here: a book's version rises with every change, and answers show it. Those of sales
+//! do not; where the store's log has been asked about them ([`Logged`]), the search has next to nothing to choose.
 //!
 //! Nothing here knows clocks, networks or services: whoever records decides what a moment is.
 
@@ -27,4 +28,4 @@ mod search;
 
 pub use self::call::{Answer, Call, NewRow, Seen};
 pub use self::check::{Limits, Problem, Verdict, check, check_within};
-pub use self::record::{CallNumber, ClientId, History, Moment, ReadError, Recorded, Start};
+pub use self::record::{CallNumber, ClientId, History, Logged, Moment, ReadError, Recorded, Start};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use protocol::ids::{BookId, Index};
 
-use crate::book::{Change, Deed};
+use crate::book::{Change, Deed, Shelf};
 use crate::call::{Answer, Call, NewRow, Seen};
-use crate::record::{CallNumber, History, Moment, Recorded};
+use crate::record::{CallNumber, History, Logged, Moment, Recorded};
 
 /// What a call meant for one book.
 #[derive(Clone, Copy, Debug)]
@@ -16,14 +16,41 @@ pub(crate) struct Part {
     /// `None`: it need not have happened.
     pub(crate) answered: Option<Moment>,
     pub(crate) deed: Deed,
+    /// What the log says of it, if that is to count.
+    pub(crate) logged: Option<Logged>,
 }
 
 impl Part {
-    /// The version that the answer showed.
+    /// The version that the answer showed, or that the log names.
     pub(crate) fn version(&self) -> Option<Index> {
         match self.deed {
             Deed::Shown(seen) | Deed::Changed(_, Some(seen)) => Some(seen.version),
-            Deed::Absent | Deed::Only(_) | Deed::TooMany(_) | Deed::Changed(_, None) => None,
+            Deed::Changed(_, None) => self.entry(),
+            Deed::Absent | Deed::Only(_) | Deed::TooMany(_) => None,
+        }
+    }
+
+    /// The shelf after it; `None` if it can't happen here.
+    pub(crate) fn after(&self, shelf: Shelf) -> Option<Shelf> {
+        let after = shelf.after(self.deed)?;
+        self.entry().map_or(Some(after), |entry| after.at(entry))
+    }
+
+    /// Whether it happened, at whatever moment.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.answered.is_some() || self.entry().is_some()
+    }
+
+    /// Whether the log says that it never happened, and no answer says otherwise.
+    pub(crate) fn never_was(&self) -> bool {
+        self.answered.is_none() && self.logged == Some(Logged::Never)
+    }
+
+    /// The entry by which it changed the book, where the log says so.
+    fn entry(&self) -> Option<Index> {
+        match self.logged {
+            Some(Logged::At(entry)) if !self.is_look() => Some(entry),
+            _ => None,
         }
     }
 
@@ -44,11 +71,17 @@ pub(crate) fn of(history: &History) -> Result<BTreeMap<BookId, Vec<Part>>, Misfi
         let number = CallNumber(number);
         for (book, deed) in deeds(call).ok_or(Misfit(number))? {
             let answered = call.answered.filter(|_| call.answer != Answer::Unknown);
-            let part = Part { call: number, sent: call.sent, answered, deed };
+            let part = Part { call: number, sent: call.sent, answered, deed, logged: call.logged };
             books.entry(book).or_default().push(part);
         }
     }
     Ok(books)
+}
+
+/// The same parts with nothing known from the log; `None` if nothing was.
+pub(crate) fn without_log(parts: &[Part]) -> Option<Vec<Part>> {
+    let is_known = parts.iter().any(|part| part.logged.is_some());
+    is_known.then(|| parts.iter().map(|part| Part { logged: None, ..*part }).collect())
 }
 
 /// What a call did to its books; `None` if it can't have that answer.

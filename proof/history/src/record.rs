@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Write};
 
-use protocol::ids::BookId;
+use protocol::ids::{BookId, Index};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answer, Call, Seen};
@@ -41,6 +41,19 @@ pub struct Recorded {
     pub answered: Option<Moment>,
     /// What was answered; [`Answer::Unknown`] until then.
     pub answer: Answer,
+    /// Where the write stands in the store's log, if somebody has looked there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged: Option<Logged>,
+}
+
+/// What the store's log says of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Logged {
+    /// It was carried out by this entry, which is the version that it gave its books.
+    At(Index),
+    /// It was not carried out. Said only of a write that was never answered.
+    Never,
 }
 
 /// All that callers saw of a store.
@@ -79,7 +92,8 @@ impl History {
     /// A call is sent. Until it is answered its outcome is unknown.
     pub fn send(&mut self, client: ClientId, sent: Moment, call: Call) -> CallNumber {
         let number = CallNumber(self.calls.len());
-        self.calls.push(Recorded { client, call, sent, answered: None, answer: Answer::Unknown });
+        let (answered, answer, logged) = (None, Answer::Unknown, None);
+        self.calls.push(Recorded { client, call, sent, answered, answer, logged });
         number
     }
 
@@ -93,6 +107,14 @@ impl History {
         assert!(answered >= call.sent, "call {} is answered before it is sent", number.0);
         call.answered = Some(answered);
         call.answer = answer;
+    }
+
+    /// The store's log has been asked about a write.
+    ///
+    /// # Panics
+    /// If this history has no such call.
+    pub fn look_up(&mut self, number: CallNumber, logged: Logged) {
+        self.calls[number.0].logged = Some(logged);
     }
 
     /// Adds a call that has been recorded elsewhere.
@@ -152,11 +174,16 @@ impl fmt::Display for CallNumber {
 
 impl fmt::Display for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { client, call, sent, answered, answer } = self;
+        let Self { client, call, sent, answered, answer, logged } = self;
         write!(f, "client {}, {}", client.0, sent.0)?;
         match answered {
-            Some(answered) => write!(f, " to {}: {call}: {answer}", answered.0),
-            None => write!(f, ", never answered: {call}"),
+            Some(answered) => write!(f, " to {}: {call}: {answer}", answered.0)?,
+            None => write!(f, ", never answered: {call}")?,
+        }
+        match logged {
+            Some(Logged::At(entry)) => write!(f, "; in the log it is entry {entry}"),
+            Some(Logged::Never) => write!(f, "; it is not in the log"),
+            None => Ok(()),
         }
     }
 }

@@ -8,17 +8,18 @@
 //!
 //! - A look that fits the shelf as it is, and would not teach anything about it, is placed at once. That takes
 //!   nothing from what comes later.
-//! - Versions rise. So the parts that show a version can only be placed in its order: writes before looks, and
-//!   looks of one version by their sending. They form the *chain*; only its head is ever tried.
+//! - Versions rise. So the parts that show a version, or have one by the log, can only be placed in its order:
+//!   writes before looks, and looks of one version by their sending. They form the *chain*; only its head is
+//!   ever tried.
 //! - Of several parts that do the same and show nothing (sales of as many copies at one price) only the one
 //!   whose answer came first is tried: exchanging it with another one never spoils an order. If none was
 //!   answered, any will do.
-//! - Of two ways to the same place, the one that spent fewer of the calls that were never answered can do all
-//!   that the other can.
+//! - Of two ways to the same place, the one that spent fewer of the calls that need not have happened can do
+//!   all that the other can.
 //! - A price is not left while sales at it are to come and nothing can bring it back.
 //!
-//! What is left to choose is which unversioned writes stand between two versions, mostly sales of different
-//! sizes that were under way at one time.
+//! What is left to choose is which unversioned writes stand between two versions: mostly sales of different
+//! sizes that were under way at one time, where the log was not asked about them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -43,7 +44,7 @@ pub(crate) enum Found {
 /// Where the search came furthest.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadEnd {
-    /// The call that had been answered by then and fits nowhere.
+    /// The call that had been answered by then, or is in the log, and fits nowhere.
     pub(crate) stuck: CallNumber,
     /// The call that showed the lowest version of those that are not placed, if that is another one.
     pub(crate) next: Option<CallNumber>,
@@ -65,7 +66,6 @@ struct Queue {
 #[derive(Debug)]
 struct Class {
     queue: Queue,
-    deed: Deed,
     /// Whether they were answered at all.
     is_answered: bool,
 }
@@ -86,15 +86,17 @@ pub(crate) struct Search<'p> {
     classes: Vec<Class>,
     /// The place of each part in `by_answer` (or none), and in its other queue.
     places: Vec<(Option<usize>, usize, Home)>,
-    /// A number for the set of answered parts that are placed.
+    /// A number for the set of placed parts that certainly happened.
     mark: u128,
-    /// The parts that were never answered and are placed.
+    /// The placed parts that need not have happened.
     spent: Vec<usize>,
     /// For each price, the sales at it and the changes to it that are not placed.
     prices: HashMap<u64, Price>,
     /// Where the search has been, and what was spent on each way there.
     seen: HashMap<(u128, Shelf), Vec<Vec<usize>>>,
     furthest: Option<(usize, DeadEnd)>,
+    /// What the search has cost: options tried, and ways compared.
+    cost: u64,
 }
 
 /// What is still to come at a price.
@@ -137,6 +139,7 @@ impl<'p> Search<'p> {
             prices: HashMap::new(),
             seen: HashMap::new(),
             furthest: None,
+            cost: 0,
         };
         search.sort();
         search
@@ -146,7 +149,7 @@ impl<'p> Search<'p> {
     fn sort(&mut self) {
         let parts = self.parts;
         let mut classes: BTreeMap<(bool, Change), Vec<usize>> = BTreeMap::new();
-        for (number, part) in parts.iter().enumerate() {
+        for (number, part) in parts.iter().enumerate().filter(|(_, part)| !part.never_was()) {
             self.count(number, |count| count + 1);
             if part.answered.is_some() {
                 self.by_answer.parts.push(number);
@@ -167,10 +170,9 @@ impl<'p> Search<'p> {
             let part = &parts[*part];
             (part.version(), part.is_look(), part.sent)
         });
-        for ((is_answered, change), mut members) in classes {
+        for ((is_answered, _), mut members) in classes {
             members.sort_by_key(|part| parts[*part].sent);
-            let queue = Queue { parts: members, first: 0 };
-            self.classes.push(Class { queue, deed: Deed::Changed(change, None), is_answered });
+            self.classes.push(Class { queue: Queue { parts: members, first: 0 }, is_answered });
         }
         for (place, part) in self.by_answer.parts.iter().enumerate() {
             self.places[*part].0 = Some(place);
@@ -185,11 +187,10 @@ impl<'p> Search<'p> {
         }
     }
 
-    /// Looks for an order, in at most so many steps.
-    pub(crate) fn run(mut self, start: Shelf, steps_max: u64) -> Found {
+    /// Looks for an order, at so much cost at most.
+    pub(crate) fn run(mut self, start: Shelf, cost_max: u64) -> Found {
         let mut forks: Vec<Fork> = Vec::new();
         let mut shelf = start;
-        let mut steps: u64 = 0;
         loop {
             let options = match self.settle(&mut shelf) {
                 Settled::All => return Found::Order,
@@ -209,11 +210,11 @@ impl<'p> Search<'p> {
                 };
                 let (before, placed) = (fork.shelf, fork.placed);
                 self.take_back(placed);
-                steps += 1;
-                if steps > steps_max {
+                self.cost += 1;
+                if self.cost > cost_max {
                     return Found::GaveUp;
                 }
-                if let Some(after) = before.after(self.parts[next].deed) {
+                if let Some(after) = self.parts[next].after(before) {
                     self.place(next);
                     shelf = after;
                     break;
@@ -230,7 +231,7 @@ impl<'p> Search<'p> {
     /// Places whatever there is no choice about.
     fn settle(&mut self, shelf: &mut Shelf) -> Settled {
         loop {
-            let Some(limit) = self.limit() else { return Settled::All };
+            let Some(limit) = self.limit() else { return self.end(*shelf) };
             if let Some(part) = self.fitting_quiet(*shelf, limit) {
                 self.place(part);
                 continue;
@@ -245,10 +246,16 @@ impl<'p> Search<'p> {
             if part.sent > limit || !part.is_look() {
                 return Settled::Dead;
             }
-            let Some(after) = shelf.after(part.deed) else { return Settled::Dead };
+            let Some(after) = part.after(*shelf) else { return Settled::Dead };
             *shelf = after;
             self.place(head);
         }
+    }
+
+    /// All answers have their place. What the log has beyond them happened later, or not at all as it says.
+    fn end(&mut self, shelf: Shelf) -> Settled {
+        let next = self.chain_head().and_then(|head| self.parts[head].version());
+        if next.is_some_and(|next| next <= shelf.version.least()) { Settled::Dead } else { Settled::All }
     }
 
     /// The earliest answer to a part that is not placed.
@@ -265,7 +272,7 @@ impl<'p> Search<'p> {
         self.quiet.head(&self.is_placed)?;
         let open = self.quiet.open(&self.is_placed);
         let open = open.take_while(|part| self.parts[*part].sent <= limit);
-        open.into_iter().find(|part| shelf.after(self.parts[*part].deed).is_some())
+        open.into_iter().find(|part| self.parts[*part].after(shelf).is_some())
     }
 
     /// What can come next, the best last.
@@ -273,9 +280,13 @@ impl<'p> Search<'p> {
         let parts = self.parts;
         let mut options = Vec::new();
         let prices = &self.prices;
-        let can_be = |deed: Deed| shelf.after(deed).is_some_and(|after| may_leave(prices, shelf, after));
+        // All of a class are alike.
+        let can_be = |part: usize| {
+            let after = parts[part].after(shelf);
+            after.is_some_and(|after| may_leave(prices, shelf, after))
+        };
         for class in &mut self.classes {
-            if class.queue.head(&self.is_placed).is_none() || !can_be(class.deed) {
+            if !class.queue.head(&self.is_placed).is_some_and(can_be) {
                 continue;
             }
             let mut open = class.queue.open(&self.is_placed).take_while(|part| parts[*part].sent <= limit);
@@ -289,14 +300,14 @@ impl<'p> Search<'p> {
             std::cmp::Reverse((answered.is_none(), answered))
         });
         let head = self.chain.head(&self.is_placed);
-        options.extend(head.filter(|head| parts[*head].sent <= limit && can_be(parts[*head].deed)));
+        options.extend(head.filter(|head| parts[*head].sent <= limit && can_be(*head)));
         options
     }
 
     fn place(&mut self, part: usize) {
         self.is_placed[part] = true;
         self.count(part, |count| count - 1);
-        if self.parts[part].answered.is_some() {
+        if self.parts[part].is_certain() {
             self.mark ^= mark_of(part);
         } else {
             self.spent.push(part);
@@ -320,12 +331,13 @@ impl<'p> Search<'p> {
         }
     }
 
-    /// Whether the search has not been here: with the same answered parts placed and the same shelf, and with
+    /// Whether the search has not been here: with the same certain parts placed and the same shelf, and with
     /// nothing spent that is not spent now. Who has spent less can do all that the other can.
     fn is_new(&mut self, shelf: Shelf) -> bool {
         let mut spent = self.spent.clone();
         spent.sort_unstable();
         let ways = self.seen.entry((self.mark, shelf)).or_default();
+        self.cost += ways.len() as u64;
         let is_within = |less: &Vec<usize>| less.iter().all(|part| spent.binary_search(part).is_ok());
         if ways.iter().any(is_within) {
             return false;
@@ -339,7 +351,7 @@ impl<'p> Search<'p> {
         for part in self.trail.split_off(placed) {
             self.is_placed[part] = false;
             self.count(part, |count| count + 1);
-            if self.parts[part].answered.is_some() {
+            if self.parts[part].is_certain() {
                 self.mark ^= mark_of(part);
             } else {
                 self.spent.retain(|spent| *spent != part);
@@ -358,7 +370,8 @@ impl<'p> Search<'p> {
 
     /// Keeps a dead end if none went further.
     fn remember(&mut self, shelf: Shelf) {
-        let Some(stuck) = self.by_answer.head(&self.is_placed) else { return };
+        let stuck = self.by_answer.head(&self.is_placed).or_else(|| self.chain_head());
+        let Some(stuck) = stuck else { return };
         let far = self.by_answer.first;
         if self.furthest.as_ref().is_some_and(|(known, _)| *known >= far) {
             return;

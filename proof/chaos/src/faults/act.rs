@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::damage::{database, harm, keep_copy, remove};
+use super::damage::{harm, keep_copy, kept, remove};
 use super::{Fault, Harm, Ways};
 use crate::error::ChaosError;
 use crate::proxy::Rule;
@@ -109,7 +109,7 @@ async fn damage(
     kind: Harm,
     by_hand: &mut Vec<&'static str>,
 ) -> Result<(), ChaosError> {
-    let file = database(&store.data(node), node);
+    let file = kept(&store.data(node), node);
     if kind == Harm::OldCopy {
         store.kill(node);
         keep_copy(&file)?;
@@ -137,7 +137,7 @@ async fn help(store: &mut Store, node: &'static str) -> Result<(), ChaosError> {
     if CATALOGS.contains(&node) && store.dropped(node, DROPPING_MAX).await.is_err() {
         return Err(ChaosError::NotReady(format!("{node} with a harmed file is the last member")));
     }
-    remove(&database(&store.data(node), node))?;
+    remove(&kept(&store.data(node), node))?;
     store.start(node).await?;
     Ok(())
 }

@@ -81,7 +81,12 @@ fn which(random: &mut Random) -> (String, Vec<Link>) {
 }
 
 fn damage(random: &mut Random, silent: bool) -> Fault {
-    let node = if random.below(4) == 0 { one(random, &ORDERS) } else { one(random, &CATALOGS) };
+    let node = match random.below(8) {
+        // An older view must not be put back, so says the manual; without any, the replicas know the newest.
+        0 => return Fault::Damage(FRONTEND, Harm::Loss),
+        1 | 2 => one(random, &ORDERS),
+        _ => one(random, &CATALOGS),
+    };
     let harm = match random.below(4) {
         0 if silent => Harm::Flips(random.next_u64()),
         1 if silent => Harm::Truncation(random.next_u64()),

@@ -8,6 +8,7 @@ use bookends::random::Random;
 
 use super::Harm;
 use crate::error::ChaosError;
+use crate::store::layout::program;
 
 /// How many bits are flipped: few, so that most of a file is as it was.
 const FLIPS: usize = 12;
@@ -16,9 +17,13 @@ const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 /// Beside a copy, what it is a copy of.
 const COPY: &str = ".chaos-copy";
 
-/// The database of a node: of a shard or of the orders.
-pub(super) fn database(data: &Path, node: &str) -> PathBuf {
-    data.join(if node.starts_with("order") { "orders.db" } else { "shard-0.db" })
+/// What a node keeps: the database of a shard or of the orders; of a front end, which has none, the whole folder.
+pub(super) fn kept(data: &Path, node: &str) -> PathBuf {
+    match program(node) {
+        "order" => data.join("orders.db"),
+        "catalog" => data.join("shard-0.db"),
+        _ => data.to_owned(),
+    }
 }
 
 /// Copies a database with all that belongs to it, for [`Harm::OldCopy`].
@@ -58,10 +63,13 @@ pub(super) fn harm(database: &Path, harm: Harm) -> Result<(), ChaosError> {
     }
 }
 
-/// Removes a database with all that belongs to it.
-pub(super) fn remove(database: &Path) -> Result<(), ChaosError> {
+/// Removes a database with all that belongs to it, or a folder.
+pub(super) fn remove(kept: &Path) -> Result<(), ChaosError> {
+    if kept.is_dir() {
+        return fs::remove_dir_all(kept).map_err(ChaosError::file("can't remove", kept));
+    }
     for part in PARTS {
-        let path = beside(database, part);
+        let path = beside(kept, part);
         if path.exists() {
             fs::remove_file(&path).map_err(ChaosError::file("can't remove", path))?;
         }
@@ -113,5 +121,10 @@ mod tests {
         fs::write(beside(&file, "-wal"), "x").unwrap();
         harm(&file, Harm::Loss).unwrap();
         assert!(!file.exists() && !beside(&file, "-wal").exists());
+        let data = folder.path().join("frontend-1");
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("view-0.json"), "x").unwrap();
+        harm(&kept(&data, "frontend-1"), Harm::Loss).unwrap();
+        assert!(!data.exists());
     }
 }

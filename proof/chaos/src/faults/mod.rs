@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::proxy::Rule;
-use crate::store::layout::Link;
+use crate::store::layout::{CATALOGS, CLIENTS, FRONTEND, Link};
 
 pub(crate) use self::act::{Aftermath, strike};
 pub(crate) use self::choose::choose;
@@ -56,6 +56,36 @@ pub(crate) enum Harm {
     Loss,
 }
 
+impl Fault {
+    /// Whether it is something with a node that callers' reads may need: with itself, or with the ways to it.
+    fn touches(&self, node: &str) -> bool {
+        match self {
+            Self::Kill(nodes, _) => nodes.contains(&node),
+            Self::KillAll => true,
+            Self::Freeze(touched, _) | Self::FullDisk(touched, _) | Self::Damage(touched, _) => {
+                *touched == node
+            }
+            Self::Ways(ways) => ways.links.iter().any(|link| {
+                let other = if link.from == node { link.to } else { link.from };
+                (link.from == node || link.to == node) && [FRONTEND, CLIENTS].contains(&other)
+            }),
+        }
+    }
+}
+
+/// Whether every read must be answered all the same: if the front end and one catalog node are well, and the ways
+/// between them and to the callers are.
+pub(crate) fn leave_reads_alone(faults: &[Fault]) -> bool {
+    let is_touched = |node: &str| faults.iter().any(|fault| fault.touches(node));
+    let is_cut_off = faults.iter().any(|fault| match fault {
+        Fault::Kill(..) | Fault::KillAll | Fault::Freeze(..) | Fault::FullDisk(..) | Fault::Damage(..) => {
+            fault.touches(FRONTEND)
+        }
+        Fault::Ways(_) => fault.touches(CLIENTS),
+    });
+    !is_cut_off && !CATALOGS.iter().all(|node| is_touched(node))
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,8 +98,44 @@ impl fmt::Display for Fault {
                 Harm::Flips(_) => write!(f, "flip bits in the file of {node}"),
                 Harm::Truncation(_) => write!(f, "cut off the file of {node}"),
                 Harm::OldCopy => write!(f, "an old copy as the file of {node}"),
-                Harm::Loss => write!(f, "remove the file of {node}"),
+                Harm::Loss => write!(f, "remove what {node} keeps"),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::layout::{LINKS, ORDERS};
+
+    fn ways(which: impl Fn(&Link) -> bool) -> Fault {
+        let links = LINKS.into_iter().filter(which).collect();
+        Fault::Ways(Ways { what: String::new(), links, rule: Rule::default(), time: Duration::ZERO })
+    }
+
+    #[test]
+    fn reads_are_answered_as_long_as_one_way_is_left() {
+        let kill = |nodes: &[&'static str]| Fault::Kill(nodes.to_vec(), Duration::ZERO);
+        let of = |node| ways(move |link| link.from == node || link.to == node);
+        for faults in [
+            vec![kill(&[CATALOGS[0], ORDERS[0]])],
+            vec![of(CATALOGS[1])],
+            vec![ways(|link| link.to == CATALOGS[1]), kill(&[CATALOGS[1]])],
+            vec![ways(|link| link.from == CATALOGS[0] && link.to == CATALOGS[1]), kill(&[CATALOGS[0]])],
+            vec![of(ORDERS[0]), Fault::Freeze(CATALOGS[1], Duration::ZERO)],
+        ] {
+            assert!(leave_reads_alone(&faults), "{faults:?}");
+        }
+        for faults in [
+            vec![kill(&[FRONTEND])],
+            vec![Fault::KillAll],
+            vec![of(FRONTEND)],
+            vec![ways(|link| link.from == CLIENTS)],
+            vec![of(CATALOGS[0]), Fault::FullDisk(CATALOGS[1], Duration::ZERO)],
+            vec![ways(|link| link.from == FRONTEND)],
+        ] {
+            assert!(!leave_reads_alone(&faults), "{faults:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! has answered those before it, and every one of them is recorded.
 
 pub(crate) mod choice;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bookends::Client;
 use bookends::random::Random;
 use common::api::{Book, Order};
-use history::{Answer, Call, ClientId, History, Moment, Start};
+use history::{Answer, Call, CallNumber, ClientId, History, Moment, Start};
 use parking_lot::Mutex;
 use protocol::ids::BookId;
 use tokio::sync::watch;
@@ -50,8 +50,8 @@ pub(crate) struct Load {
 pub(crate) struct Seen {
     /// Every call.
     pub(crate) history: History,
-    /// Every order that was acknowledged.
-    pub(crate) orders: Vec<Order>,
+    /// Every order that was acknowledged, with its call.
+    pub(crate) orders: Vec<(CallNumber, Order)>,
     /// Answers that there must not be.
     pub(crate) strange: Vec<String>,
 }
@@ -81,7 +81,7 @@ struct Desk {
     failed: AtomicU64,
     unknown: AtomicU64,
     record: Mutex<History>,
-    orders: Mutex<Vec<Order>>,
+    orders: Mutex<Vec<(CallNumber, Order)>>,
     strange: Mutex<Vec<String>>,
 }
 
@@ -126,6 +126,11 @@ impl Load {
         let desk = &self.desk;
         let sent = desk.record.lock().calls().len() as u64;
         Counts { sent, answered: of(&desk.answered), failed: of(&desk.failed), unknown: of(&desk.unknown) }
+    }
+
+    /// The moment that it is.
+    pub(crate) fn now(&self) -> Moment {
+        self.desk.now()
     }
 
     /// Everybody finishes what they are at; then each book is looked at once more, past the cache.
@@ -199,7 +204,8 @@ impl Caller {
             let answer = match got {
                 Got::Answer(answer, order) => {
                     if let Some(order) = order {
-                        desk.sold(call, order, self.random.below(10) == 0).await;
+                        let look = self.random.below(10) == 0;
+                        desk.sold(number, call, order, look).await;
                     }
                     Some(answer)
                 }
@@ -248,7 +254,7 @@ impl Desk {
     }
 
     /// An order was acknowledged: it is what was asked for, and it is there when it is asked for.
-    async fn sold(&self, call: &Call, order: Order, look: bool) {
+    async fn sold(&self, number: CallNumber, call: &Call, order: Order, look: bool) {
         if let Call::Buy(lines) = call {
             let asked = lines.iter().map(|line| (line.book, line.quantity));
             if !asked.eq(order.items.iter().map(|item| (item.id, item.quantity))) {
@@ -265,6 +271,6 @@ impl Desk {
                 }
             }
         }
-        self.orders.lock().push(order);
+        self.orders.lock().push((number, order));
     }
 }

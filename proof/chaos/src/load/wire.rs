@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// How long an attempt may take: longer than a front end lets anybody wait for a good reason.
-const ATTEMPT_MAX: Duration = Duration::from_secs(8);
+pub(crate) const ATTEMPT_MAX: Duration = Duration::from_secs(8);
 
 /// A caller of the REST API.
 #[derive(Clone, Debug)]

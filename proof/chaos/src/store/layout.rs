@@ -61,10 +61,11 @@ pub fn program(node: &str) -> &str {
     node.split_once('-').map_or(node, |(program, _)| program)
 }
 
-/// The configuration of a node that finds the others at these addresses.
+/// The configuration of a node that finds the others at these addresses and keeps so many entries of the log.
 #[must_use]
-pub fn config(of: &str, ways: &BTreeMap<Link, SocketAddr>) -> String {
+pub fn config(of: &str, ways: &BTreeMap<Link, SocketAddr>, keep_entries: u32) -> String {
     let mut text = "[cluster]\nname = \"chaos\"\ndata_dir = \"data\"\n".to_owned();
+    text += &format!("\n[log]\nkeep_entries = {keep_entries}\n");
     for node in NODES {
         text += &format!("\n[[{}]]\nid = \"{node}\"\n", program(node));
         for listener in listeners(node) {
@@ -86,10 +87,11 @@ mod tests {
     fn each_node_calls_the_others_through_its_own_proxies_and_listens_by_itself() {
         let ways: BTreeMap<Link, SocketAddr> =
             (1..).zip(LINKS).map(|(port, link)| (link, SocketAddr::from(([127, 0, 0, 1], port)))).collect();
-        let frontend = config(FRONTEND, &ways);
+        let frontend = config(FRONTEND, &ways, 2000);
         assert!(frontend.contains("public = \"127.0.0.1:0\"\ninternal = \"127.0.0.1:0\""), "{frontend}");
         assert!(frontend.contains("id = \"catalog-2\"\nlisten = \"127.0.0.1:3\""), "{frontend}");
-        let catalog = config("catalog-2", &ways);
+        let catalog = config("catalog-2", &ways, 2000);
+        assert!(catalog.contains("[log]\nkeep_entries = 2000\n"), "{catalog}");
         assert!(catalog.contains("internal = \"127.0.0.1:0\"\nheartbeat = \"127.0.0.1:9\""), "{catalog}");
         assert!(catalog.contains("id = \"catalog-1\"\nlisten = \"127.0.0.1:13\""), "{catalog}");
         assert!(catalog.contains("id = \"catalog-2\"\nlisten = \"127.0.0.1:0\""), "{catalog}");

@@ -45,6 +45,7 @@ impl Store {
         folder: &Path,
         programs: &Path,
         catalogue: &str,
+        keep_entries: u32,
         seed: u64,
     ) -> Result<Self, ChaosError> {
         let mut ways = BTreeMap::new();
@@ -62,7 +63,7 @@ impl Store {
             let data = folder.join(node).join("data");
             fs::create_dir_all(&data).map_err(ChaosError::file("can't make", &data))?;
             let config = folder.join(node).join("config.toml");
-            let text = layout::config(node, &addresses);
+            let text = layout::config(node, &addresses, keep_entries);
             fs::write(&config, text).map_err(ChaosError::file("can't write", config))?;
             // One of each kind has a disk that can be full.
             if [CATALOGS[1], ORDERS[1]].contains(&node)

@@ -1,7 +1,8 @@
 //! Short histories, each with the verdict that a person gives it.
 
 use history::{
-    Answer, Call, ClientId, History, Moment, NewRow, Problem, Recorded, Seen, Start, Verdict, check,
+    Answer, Call, CallNumber, ClientId, History, Logged, Moment, NewRow, Problem, Recorded, Seen, Start,
+    Verdict, check,
 };
 use protocol::catalogue::OrderLine;
 use protocol::ids::{BookId, Index};
@@ -32,6 +33,10 @@ fn sold() -> Answer {
 
 /// Book 1 with five copies at 100, in version 10; each call with its moments of sending and answer.
 fn verdict(calls: &[(u64, u64, Call, Answer)]) -> Verdict {
+    check(&history(calls))
+}
+
+fn history(calls: &[(u64, u64, Call, Answer)]) -> History {
     let start = Start::from([(id(1), seen(5, 100, 10)), (id(2), seen(5, 100, 11))]);
     let mut history = History::new(start);
     for (client, (sent, answered, call, answer)) in (0..).zip(calls.iter().cloned()) {
@@ -40,6 +45,13 @@ fn verdict(calls: &[(u64, u64, Call, Answer)]) -> Verdict {
             history.answer(number, Moment(answered), answer);
         }
     }
+    history
+}
+
+/// The same, where the log was asked about some calls, by their places.
+fn by_log(calls: &[(u64, u64, Call, Answer)], log: &[(usize, Logged)]) -> Verdict {
+    let mut history = history(calls);
+    log.iter().for_each(|(call, logged)| history.look_up(CallNumber(*call), *logged));
     check(&history)
 }
 
@@ -172,6 +184,44 @@ fn what_was_never_answered_may_have_happened_at_any_time_or_never() {
 }
 
 #[test]
+fn the_log_tells_which_sale_came_first() {
+    let at = |entry| Logged::At(Index(entry));
+    let sales = [(1, 9, buy(1, 1), sold()), (2, 8, buy(1, 2), sold()), (3, 4, look(), shown(3, 100, 13))];
+    assert!(by_log(&sales, &[(0, at(14)), (1, at(13))]).is_good());
+    for log in [[(0, at(13)), (1, at(14))], [(0, at(14)), (1, at(12))], [(0, at(12)), (1, at(13))]] {
+        let verdict = by_log(&sales, &log);
+        assert!(matches!(verdict, Verdict::Contradicted(Problem::NoOrder { .. })), "{log:?}: {verdict}");
+    }
+    // One after the other, it was the other way round in the log.
+    let sales = [(1, 2, buy(1, 1), sold()), (3, 4, buy(1, 2), sold())];
+    assert!(by_log(&sales, &[(0, at(11)), (1, at(12))]).is_good());
+    assert!(matches!(by_log(&sales, &[(0, at(12)), (1, at(11))]), Verdict::Contradicted(_)));
+}
+
+#[test]
+fn the_log_tells_what_became_of_a_lost_call() {
+    let at = |entry| Logged::At(Index(entry));
+    let calls = [
+        (1, 0, buy(1, 2), Answer::Unknown),
+        (3, 4, look(), shown(5, 100, 10)),
+        (5, 6, look(), shown(3, 100, 12)),
+    ];
+    assert!(by_log(&calls, &[(0, at(12))]).is_good());
+    for log in [at(11), at(13), Logged::Never] {
+        assert!(matches!(by_log(&calls, &[(0, log)]), Verdict::Contradicted(_)), "{log:?}");
+    }
+}
+
+#[test]
+fn callers_who_contradict_one_another_are_wrong_whatever_the_log_says() {
+    let calls = [(1, 2, buy(1, 2), sold()), (3, 4, look(), shown(5, 100, 10))];
+    for entry in [9, 11] {
+        let verdict = by_log(&calls, &[(0, Logged::At(Index(entry)))]);
+        assert!(matches!(verdict, Verdict::Wrong(_)), "{entry}: {verdict}");
+    }
+}
+
+#[test]
 fn what_was_certainly_not_done_has_left_no_trace() {
     let refused = (1, 2, buy(1, 2), Answer::NotDone);
     good(&[refused.clone(), (3, 4, look(), shown(5, 100, 10))]);
@@ -227,7 +277,9 @@ fn a_history_reads_what_it_writes() {
         sent: Moment(7),
         answered: None,
         answer: Answer::Unknown,
+        logged: None,
     });
+    history.look_up(number, Logged::At(Index(12)));
     let mut bytes = Vec::new();
     history.write(&mut bytes).unwrap();
     assert_eq!(History::read(bytes.as_slice()).unwrap(), history);

@@ -1,7 +1,7 @@
 //! Histories of a shop that really is linearizable, from a seed: each call happens as a whole at a moment
-//! between its sending and its answer.
+//! between its sending and its answer. The shop keeps a log, and of each write it is known where it is there.
 
-use history::{Answer, Call, ClientId, History, Moment, NewRow, Recorded, Seen, Start};
+use history::{Answer, Call, ClientId, History, Logged, Moment, NewRow, Recorded, Seen, Start};
 use protocol::catalogue::OrderLine;
 use protocol::ids::{BookId, Index};
 
@@ -60,9 +60,17 @@ pub(crate) fn history(plan: Plan, random: &mut Random) -> History {
         let place = usize::try_from(book).unwrap();
         version += 1 + random.below(3);
         let answer = if never { Answer::Unknown } else { happen(&call, &mut books[place], version) };
+        let logged = match &answer {
+            _ if matches!(call, Call::Look(_)) => None,
+            Answer::Sold(_) | Answer::Book(_) | Answer::Added(_) | Answer::Done => {
+                Some(Logged::At(Index(version)))
+            }
+            _ => is_lost.then_some(Logged::Never),
+        };
         let answer = if is_lost { Answer::Unknown } else { answer };
         let answered = (!is_lost).then_some(Moment(answered));
-        history.push(Recorded { client: ClientId(client), call, sent: Moment(sent), answered, answer });
+        let (client, sent) = (ClientId(client), Moment(sent));
+        history.push(Recorded { client, call, sent, answered, answer, logged });
     }
     history
 }
@@ -114,26 +122,57 @@ fn happen(call: &Call, shelf: &mut Option<Seen>, version: u64) -> Answer {
     Answer::Book(*seen)
 }
 
+/// The same history, where the log was not asked about some calls.
+pub(crate) fn forget(history: &History, mut is_forgotten: impl FnMut(&Recorded) -> bool) -> History {
+    let mut told = History::new(history.start().clone());
+    for call in history.calls() {
+        let logged = call.logged.filter(|_| !is_forgotten(call));
+        told.push(Recorded { logged, ..call.clone() });
+    }
+    told
+}
+
 /// Changes an answer a little, so that the history is probably wrong.
 pub(crate) fn spoil(history: &History, random: &mut Random) -> History {
-    let mut spoilt = History::new(history.start().clone());
     let victim = usize::try_from(random.below(history.calls().len() as u64)).unwrap();
-    for (number, call) in history.calls().iter().enumerate() {
-        let mut call = call.clone();
-        if number == victim {
-            call.answer = match call.answer {
-                Answer::Book(seen) => Answer::Book(other(seen, random)),
-                Answer::Added(seen) => Answer::Added(other(seen, random)),
-                Answer::Sold(prices) => {
-                    Answer::Sold(prices.into_iter().map(|price| price ^ random.below(2)).collect())
-                }
-                Answer::OutOfStock(book, available) => Answer::OutOfStock(book, available.saturating_sub(1)),
-                other => other,
-            };
+    change(history, victim, |call| {
+        call.answer = match call.answer.clone() {
+            Answer::Book(seen) => Answer::Book(other(seen, random)),
+            Answer::Added(seen) => Answer::Added(other(seen, random)),
+            Answer::Sold(prices) => {
+                Answer::Sold(prices.into_iter().map(|price| price ^ random.below(2)).collect())
+            }
+            Answer::OutOfStock(book, available) => Answer::OutOfStock(book, available.saturating_sub(1)),
+            other => other,
         }
-        spoilt.push(call);
+    })
+}
+
+/// Changes a line of the log a little, so that it probably contradicts the answers.
+pub(crate) fn spoil_log(history: &History, random: &mut Random) -> History {
+    let logged = (0..).zip(history.calls()).filter(|(_, call)| call.logged.is_some());
+    let logged: Vec<usize> = logged.map(|(number, _)| number).collect();
+    if logged.is_empty() {
+        return history.clone();
     }
-    spoilt
+    let victim = logged[usize::try_from(random.below(logged.len() as u64)).unwrap()];
+    change(history, victim, |call| {
+        call.logged = Some(match call.logged {
+            Some(Logged::At(_)) if call.answered.is_none() && random.once_in(3) => Logged::Never,
+            Some(Logged::At(entry)) => {
+                Logged::At(Index((entry.0 + 1 + random.below(4)).saturating_sub(3 * random.below(2))))
+            }
+            _ => Logged::At(Index(random.below(20))),
+        });
+    })
+}
+
+fn change(history: &History, victim: usize, how: impl FnOnce(&mut Recorded)) -> History {
+    let mut changed = History::new(history.start().clone());
+    let mut calls = history.calls().to_vec();
+    how(&mut calls[victim]);
+    calls.into_iter().for_each(|call| changed.push(call));
+    changed
 }
 
 fn other(seen: Seen, random: &mut Random) -> Seen {

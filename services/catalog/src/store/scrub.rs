@@ -1,4 +1,4 @@
-//! The scrub: the digest counted anew from the rows.
+//! The scrub: the digest counted anew from the rows, and the chain followed through the log.
 
 use std::ops::ControlFlow;
 
@@ -10,6 +10,7 @@ use super::digest::{Sign, Sum};
 use super::error::{Fault, Step};
 use super::meta::Meta;
 use super::read::Readers;
+use super::snapshot::check_log;
 use super::{StoreError, keys, outcomes};
 
 /// What a recount found.
@@ -40,7 +41,7 @@ impl Readers {
     /// and holds the write-ahead log back for as long.
     ///
     /// # Errors
-    /// If the database can't be read.
+    /// If the database can't be read, or its log is not what it was: nobody could level by it.
     pub fn recount(&self) -> Result<Recount, StoreError> {
         self.look(|conn| recount(conn))
     }
@@ -48,7 +49,9 @@ impl Readers {
 
 /// Counts within the transaction of a connection.
 pub(super) fn recount(conn: &Connection) -> Step<Recount> {
-    let standing = Meta::load(conn)?.standing;
+    let meta = Meta::load(conn)?;
+    check_log(conn, &meta)?;
+    let standing = meta.standing;
     let mut sum = Sum::default();
     let mut books = conn.prepare_cached(&format!("SELECT {BOOK_COLUMNS}, topic_key FROM {BOOK_TABLES}"))?;
     let mut rows = books.query([])?;

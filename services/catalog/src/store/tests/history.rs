@@ -219,3 +219,38 @@ fn a_recount_finds_a_changed_row_in_each_table() {
         }
     }
 }
+
+#[test]
+fn a_recount_finds_a_changed_entry_of_the_log() {
+    for damage in [
+        "UPDATE log SET entries = x'00' WHERE first = 1",
+        "UPDATE log SET entries = (SELECT entries FROM log WHERE first = 3) WHERE first = 2",
+        "UPDATE log SET last = last + 1 WHERE first = 2",
+        "DELETE FROM log WHERE first = 2",
+    ] {
+        let fixture = three_pieces();
+        assert!(fixture.store.conn.execute(damage, []).unwrap() > 0);
+        let found = fixture.readers.recount();
+        assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{damage}: {found:?}");
+    }
+    for at in 0..piece(&three_pieces()).len() {
+        let fixture = three_pieces();
+        let mut bytes = piece(&fixture);
+        bytes[at] ^= 0x10;
+        fixture.store.conn.execute("UPDATE log SET entries = ?1 WHERE first = 2", [bytes]).unwrap();
+        let found = fixture.readers.recount();
+        assert!(matches!(found, Err(StoreError::Corrupt { .. })), "byte {at}: {found:?}");
+    }
+}
+
+fn three_pieces() -> Fixture {
+    let mut fixture = Fixture::stocked();
+    fixture.run(buy(&[(1, 1)]));
+    fixture.run(buy(&[(1, 1)]));
+    assert!(fixture.readers.recount().unwrap().is_sound());
+    fixture
+}
+
+fn piece(fixture: &Fixture) -> Vec<u8> {
+    fixture.store.conn.query_row("SELECT entries FROM log WHERE first = 2", [], |row| row.get(0)).unwrap()
+}
