@@ -9,7 +9,7 @@ usage() {
 Usage: ./test.sh [quick]
 
   (nothing)   formatting, lints, the release build, all tests (also with real processes that are killed),
-              the documentation, and the commands of README.md
+              the proofs without one safeguard at a time, the documentation, and the commands of README.md
   quick       formatting, lints and the unit tests of all crates
 
 Exit codes: 0 all is well, 1 something is not, 2 wrong use.
@@ -63,7 +63,7 @@ cd -- "$here"
 # What a shell of somebody who runs a store has set is not for the tests.
 unset BOOKENDS_CONFIG BOOKENDS_CLUSTER_SECRET BOOKENDS_ADMIN_TOKEN BOOKENDS_LOG BOOKENDS_LOG_FORMAT BOOKENDS_URL
 
-# All in one profile: what it needs from elsewhere, SQLite above all, is compiled once.
+# All but the mutants in one profile: what it needs from elsewhere, SQLite above all, is compiled once.
 step 'formatting' cargo fmt --check
 step 'lints' cargo clippy --release --workspace --all-targets --locked -- -D warnings
 if [ "${1-}" = quick ]; then
@@ -72,6 +72,7 @@ if [ "${1-}" = quick ]; then
 fi
 step 'build' cargo build --release --locked --workspace --bins
 step 'tests' cargo test --release --locked --workspace
+step 'mutants' cargo test --profile proof --features mutants --locked -p bookends-sim --test mutants
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --workspace
 step 'README.md' tests/readme.sh
 printf '%sall is well, after %s s%s\n' "$bold" "$SECONDS" "$plain"

@@ -1,4 +1,4 @@
-//! Safeguards that tests can switch off, one at a time, to see that the proofs notice.
+//! Safeguards that tests can switch off, one or two at a time, to see that the proofs notice.
 //!
 //! The switch exists only in builds with the feature `mutants`, which is refused where debug assertions are
 //! off, so no release build can have it (`cargo build --profile proof` can). Without the feature
@@ -106,7 +106,7 @@ impl std::str::FromStr for Mutant {
 #[error("there is no mutant `{0}`; docs/PROTOCOL.md has a table of them")]
 pub struct NoSuchMutant(String);
 
-/// Whether this safeguard is switched off: never.
+/// Whether this safeguard is switched off: never, in this build.
 #[cfg(not(feature = "mutants"))]
 #[inline(always)]
 #[must_use]
@@ -119,33 +119,25 @@ pub use switch::{is_on, select};
 
 #[cfg(feature = "mutants")]
 mod switch {
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::Mutant;
 
-    /// Names the safeguard that a process begins without, for tests that start one.
-    const VARIABLE: &str = "BOOKENDS_MUTANT";
-    /// No safeguard has these numbers.
-    const NONE: u8 = u8::MAX;
-    const UNKNOWN: u8 = u8::MAX - 1;
+    /// A bit for each safeguard that is off.
+    static OFF: AtomicU64 = AtomicU64::new(0);
 
-    static SELECTED: AtomicU8 = AtomicU8::new(UNKNOWN);
+    fn bit(mutant: Mutant) -> u64 {
+        1 << mutant as u8
+    }
 
-    /// Switches one safeguard of this process off, or none.
-    pub fn select(mutant: Option<Mutant>) {
-        SELECTED.store(mutant.map_or(NONE, |mutant| mutant as u8), Ordering::SeqCst);
+    /// Switches these safeguards of this process off, and all others on.
+    pub fn select(mutants: &[Mutant]) {
+        OFF.store(mutants.iter().fold(0, |bits, mutant| bits | bit(*mutant)), Ordering::SeqCst);
     }
 
     /// Whether this safeguard is switched off.
-    ///
-    /// # Panics
-    /// If the environment names one that there is not.
     #[must_use]
     pub fn is_on(mutant: Mutant) -> bool {
-        if SELECTED.load(Ordering::Relaxed) == UNKNOWN {
-            let named = std::env::var(VARIABLE).ok().map(|name| name.parse());
-            select(named.transpose().unwrap_or_else(|problem| panic!("{VARIABLE}: {problem}")));
-        }
-        SELECTED.load(Ordering::Relaxed) == mutant as u8
+        OFF.load(Ordering::Relaxed) & bit(mutant) != 0
     }
 }

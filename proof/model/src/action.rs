@@ -4,6 +4,7 @@ use std::fmt;
 
 use protocol::fill::FlightId;
 use protocol::ids::Index;
+use protocol::release::Release;
 
 use crate::disk::Key;
 use crate::state::{Errand, Stage, Stands, State};
@@ -40,7 +41,9 @@ pub enum Action {
         /// Whether it was carried out.
         happened: bool,
     },
-    /// The writer hears that the keys have left the cache.
+    /// The keys that a write touched leave the cache.
+    DropKeys(usize),
+    /// The writer hears that they have.
     Invalidated(usize),
     /// A writer's deadline passes.
     WriterTick(usize),
@@ -133,6 +136,7 @@ impl fmt::Display for Action {
             Self::SwapUnknown { front, happened } => {
                 write!(f, "f{front}: the swap's end is not known (it happened: {happened})")
             }
+            Self::DropKeys(front) => write!(f, "f{front}: the keys leave the cache"),
             Self::Invalidated(front) => write!(f, "f{front}: the keys are gone"),
             Self::WriterTick(front) => write!(f, "f{front}: a deadline passes"),
             Self::NodeTick(n) => write!(f, "{}: a deadline passes", node(n)),
@@ -224,8 +228,12 @@ impl State {
                 actions.extend([true, false].map(unknown));
             }
         }
-        if run.invalidated.is_some() {
+        if let Some((_, touched)) = &run.invalidating {
             actions.push(Action::Invalidated(front));
+            // Only a read can tell the moment between.
+            if touched.is_some() && (left.reads > 0 || !run.reads.is_empty()) {
+                actions.push(Action::DropKeys(front));
+            }
         }
         if left.writer_ticks > 0 && run.writer.deadline().is_some() {
             actions.push(Action::WriterTick(front));
@@ -260,8 +268,7 @@ impl State {
                 }
                 Stage::Asked { .. } => actions.push(Action::Read { front, flight }),
                 Stage::Held { epoch, shown } => {
-                    let changed = run.view.as_ref().map(|view| view.epoch) != Some(*epoch);
-                    if changed || shown.version <= run.commit {
+                    if Self::verdict(run, *shown, *epoch) != Release::Hold {
                         actions.push(Action::Release { front, flight });
                     }
                 }

@@ -84,8 +84,22 @@ pub struct Progress {
 }
 
 /// Looks at all states of a configuration that are at most so many steps away from its beginning. The search
-/// is breadth-first on one thread, so that no state within the depth is missed.
+/// is breadth-first on one thread, so that no state within the depth is missed. If something is broken, the way
+/// there is a shortest one.
 pub fn check(configuration: &Configuration, steps: usize, progress: impl Fn(Progress) + Send) -> Found {
+    let mut found = search(configuration, steps, progress);
+    // The search ends some way behind what it has found, and what it tells is the last of it.
+    while let Some(broken) = &found.broken {
+        let nearer = search(configuration, broken.steps.saturating_sub(1), |_| {});
+        if nearer.broken.is_none() {
+            break;
+        }
+        found.broken = nearer.broken;
+    }
+    found
+}
+
+fn search(configuration: &Configuration, steps: usize, progress: impl Fn(Progress) + Send) -> Found {
     let begin = Instant::now();
     // The checker counts the beginning as 1, and does not look at states of the last depth.
     let builder = configuration.model.clone().checker().threads(1).target_max_depth(steps + 2);

@@ -1,10 +1,12 @@
 //! The configurations: several small worlds, each with what may go wrong in it and how deep it is looked at.
 
 use crate::budget::Budget;
-use crate::healing::{
-    in_office, with_a_new_disk, with_a_rival, with_a_write, with_an_outsider, with_half_a_write,
-};
 use crate::model::Model;
+use crate::preludes::{
+    in_office, with_a_displaced_reader, with_a_late_answer, with_a_new_disk, with_a_replaced_member,
+    with_a_rival, with_a_write, with_an_answer_of_another_term, with_an_outsider, with_half_a_write,
+    with_late_messages,
+};
 use crate::state::{Event, State};
 
 /// A world with its bounds.
@@ -68,6 +70,12 @@ pub fn all() -> Vec<Configuration> {
         snapshot(),
         view_store(),
         three(),
+        replaced(),
+        levelling(),
+        late_answer(),
+        another_term(),
+        left_out(),
+        displaced(),
     ]
 }
 
@@ -263,6 +271,99 @@ fn three() -> Configuration {
             budget: Budget { submits: 1, node_crashes: 1, writer_ticks: 2, ..NOTHING },
             heal_one_in: 1009,
             reaches: vec![Event::Evicted, Event::Levelled, Event::TookOver],
+            ..QUIET
+        },
+    }
+}
+
+fn replaced() -> Configuration {
+    Configuration {
+        name: "replaced",
+        about: "a new writer finds another file under a member's name, and the other member may be silent",
+        steps: 15,
+        model: Model {
+            prelude: with_a_replaced_member,
+            budget: Budget { submits: 1, reads: 1, writer_ticks: 2, ..NOTHING },
+            reaches: vec![Event::Evicted, Event::TookOver, Event::Filled],
+            ..QUIET
+        },
+    }
+}
+
+fn levelling() -> Configuration {
+    Configuration {
+        name: "levelling",
+        about: "reads while a new writer levels the logs, of members that are behind too",
+        steps: 40,
+        model: Model {
+            prelude: with_half_a_write,
+            budget: Budget { submits: 1, reads: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::Levelled, Event::VoidFill, Event::Filled, Event::KeyRepeated],
+            ..QUIET
+        },
+    }
+}
+
+fn late_answer() -> Configuration {
+    Configuration {
+        name: "late-answer",
+        about: "an answer of an earlier epoch comes when its replica has undone the entry and is to join",
+        steps: 15,
+        model: Model {
+            prelude: with_a_late_answer,
+            budget: Budget { submits: 1, breaks: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::LateMessage, Event::Undone, Event::JoinedAfterUndo],
+            ..QUIET
+        },
+    }
+}
+
+fn another_term() -> Configuration {
+    Configuration {
+        name: "another-term",
+        about: "an answer to a front end's first term comes in its second, where another entry has that index",
+        steps: 13,
+        model: Model {
+            fronts: 2,
+            keys: 3,
+            prelude: with_an_answer_of_another_term,
+            budget: Budget { submits: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::LateMessage, Event::Undone, Event::JoinedAfterUndo],
+            ..QUIET
+        },
+    }
+}
+
+fn left_out() -> Configuration {
+    Configuration {
+        name: "left-out",
+        about: "messages of earlier epochs reach a replica that was left out and joins again",
+        steps: 40,
+        model: Model {
+            keys: 3,
+            prelude: with_late_messages,
+            budget: Budget { submits: 1, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::LateMessage, Event::StaleEpochRefused, Event::Joined],
+            ..QUIET
+        },
+    }
+}
+
+fn displaced() -> Configuration {
+    Configuration {
+        name: "displaced",
+        about: "a front end that was displaced reads from replicas that have promised a newer view",
+        steps: 11,
+        model: Model {
+            fronts: 2,
+            prelude: with_a_displaced_reader,
+            budget: Budget { submits: 1, reads: 2, ..NOTHING },
+            heal_one_in: 1009,
+            reaches: vec![Event::ReadRefused, Event::Joined, Event::SteppedDown],
             ..QUIET
         },
     }

@@ -7,13 +7,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use protocol::call::LogPage;
+use protocol::call::{LogPage, Version};
 use protocol::command::{Action, Command, CommandKey, Outcome, Scope};
 use protocol::entry::{EncodedCommand, Entry};
 use protocol::ids::{BookId, Chain, Digest, Epoch, Index, StoreId, Timestamp};
 use protocol::message::{CacheKey, Standing};
 use protocol::replica::{Change, Done, Step};
 use protocol::view::View;
+
+use crate::state::Shown;
 
 /// The number of a command: its key, and what it sets the book to.
 pub type Key = u8;
@@ -73,18 +75,19 @@ pub struct Disk {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tables {
     base: (Index, Chain),
+    base_epoch: Epoch,
     log: Vec<Applied>,
     register: Option<Register>,
     outcomes: BTreeMap<Key, Outcome>,
 }
 
-/// The book: who set it, and at which index.
+/// The book: who set it, and with which entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Register {
     /// The command that set it.
     pub key: Key,
-    /// The index of that command's entry.
-    pub version: Index,
+    /// That command's entry.
+    pub version: Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -245,10 +248,12 @@ impl Tables {
         self.log.last().map_or(self.base, |applied| (applied.entry.index, applied.entry.chain))
     }
 
-    /// The book.
+    /// What a read of the book shows: it, or that it has not been set as of the last entry.
     #[must_use]
-    pub fn register(&self) -> Option<Register> {
-        self.register
+    pub fn read(&self) -> Shown {
+        let epoch = self.log.last().map_or(self.base_epoch, |applied| applied.entry.epoch);
+        let last = Version { index: self.last().0, epoch };
+        Shown { version: self.register.map_or(last, |register| register.version), register: self.register }
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -293,7 +298,8 @@ impl Tables {
         let (outcome, undo) = match self.outcomes.get(&key) {
             Some(first) => (first.clone(), Undo::Nothing),
             None => {
-                let before = self.register.replace(Register { key, version: entry.index });
+                let version = Version { index: entry.index, epoch: entry.epoch };
+                let before = self.register.replace(Register { key, version });
                 // The one outcome that carries a number: where the command was carried out.
                 let books = u32::try_from(entry.index.0).unwrap_or(u32::MAX);
                 let outcome = Outcome::Loaded { books };
@@ -321,6 +327,7 @@ impl Tables {
         let gone = self.log.iter().take_while(|applied| applied.entry.index <= to).count();
         if let Some(applied) = self.log.drain(..gone).next_back() {
             self.base = (applied.entry.index, applied.entry.chain);
+            self.base_epoch = applied.entry.epoch;
         }
     }
 }

@@ -35,7 +35,7 @@ impl State {
             writer: Writer::new(ShardId(0), id.clone(), replicas, options, epoch()),
             clock: epoch(),
             swap: None,
-            invalidated: None,
+            invalidating: None,
             view: None,
             unread: BTreeSet::new(),
             commit: Index(0),
@@ -111,8 +111,7 @@ impl State {
                 self.run_mut(front).swap = Some((expected, view));
             }
             Effect::Invalidate { upto, touched } => {
-                self.drop_touched(front, &touched);
-                self.run_mut(front).invalidated = Some(upto);
+                self.run_mut(front).invalidating = Some((upto, Some(touched)));
             }
             Effect::Read { view, fresh } => self.read_by(front, view, fresh),
             Effect::StopReading(node) => {
@@ -262,9 +261,18 @@ impl State {
         self.with_writer(front, |writer, now| writer.swapped(now, SwapResult::Unknown));
     }
 
-    /// The keys have left the cache.
+    /// The keys leave the cache.
+    pub(crate) fn drop_keys(&mut self, front: usize) {
+        let invalidating = self.run_mut(front).invalidating.as_mut();
+        if let Some(touched) = invalidating.and_then(|(_, touched)| touched.take()) {
+            self.drop_touched(front, &touched);
+        }
+    }
+
+    /// The writer hears that the keys have left the cache; they have by now.
     pub(crate) fn invalidated(&mut self, front: usize) {
-        let Some(upto) = self.run_mut(front).invalidated.take() else { return };
+        self.drop_keys(front);
+        let Some((upto, _)) = self.run_mut(front).invalidating.take() else { return };
         self.with_writer(front, |writer, now| writer.invalidated(now, upto));
     }
 

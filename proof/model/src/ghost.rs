@@ -131,13 +131,13 @@ impl State {
     /// An answer is released to the callers of a read.
     pub(crate) fn judge_read(&mut self, shown: crate::state::Shown, floors: &[Index]) {
         if let Some(register) = shown.register {
-            let at = usize::try_from(register.version.0).ok().and_then(|index| index.checked_sub(1));
+            let at = usize::try_from(register.version.index.0).ok().and_then(|index| index.checked_sub(1));
             let committed = at.and_then(|at| self.ghost.committed.get(at)).map(|(_, key)| *key);
             if committed != Some(register.key) {
                 self.broke(Rule::Read, format!("a read shows {register:?}, which is not committed"));
             }
         }
-        let version = shown.register.map_or(Index(0), |register| register.version);
+        let version = shown.register.map_or(Index(0), |register| register.version.index);
         if let Some(floor) = floors.iter().find(|floor| version < **floor) {
             let how = format!("a read shows version {version}, and {floor} was known when it began");
             self.broke(Rule::Read, how);
@@ -186,6 +186,6 @@ impl State {
     pub fn caches_are_fresh(&self) -> bool {
         let runs = self.fronts.iter().filter_map(|front| front.run.as_ref());
         let mut cached = runs.filter(|run| run.view.is_some()).filter_map(|run| run.cached);
-        cached.all(|shown| shown.register.map_or(Index(0), |r| r.version) >= self.ghost.told)
+        cached.all(|shown| shown.register.map_or(Index(0), |r| r.version.index) >= self.ghost.told)
     }
 }

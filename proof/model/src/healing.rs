@@ -1,13 +1,12 @@
 //! Quiet times: what a store does when nothing goes wrong any more.
 //!
-//! By it the explorations begin where something is going on already, and by it liveness is checked: from a
-//! state that was reached, with the faults over, the store must come back by itself to where all replicas
-//! are members, level, and take a write.
+//! By it liveness is checked: from a state that was reached, with the faults over, the store must come back by
+//! itself to where all replicas are members, level, and take a write.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use crate::action::{Action, Way};
+use crate::action::Action;
 use crate::budget::Budget;
 use crate::disk::Key;
 use crate::model::Model;
@@ -122,6 +121,7 @@ fn is_calm(action: &Action) -> bool {
         | Action::ToFront(_)
         | Action::Connect(_)
         | Action::Swapped(_)
+        | Action::DropKeys(_)
         | Action::Invalidated(_)
         | Action::StartFront(_)
         | Action::Start(_)
@@ -154,69 +154,4 @@ fn is_calm(action: &Action) -> bool {
 /// loss of a disk while the view that names it alone is on its way into the view store.
 fn is_beyond_help(state: &State) -> bool {
     state.ghost.view.is_some() && !(0..state.nodes.len()).any(|node| state.is_member(node))
-}
-
-/// Front end 0 is in office, for the first time.
-#[must_use]
-pub(crate) fn in_office(model: &Model, mut state: State) -> State {
-    state = model.after(&state, &Action::StartFront(0));
-    model.settle(state, |action| *action != Action::StartFront(1))
-}
-
-/// The same, with one write acknowledged.
-#[must_use]
-pub(crate) fn with_a_write(model: &Model, state: State) -> State {
-    let mut state = in_office(model, state);
-    state.submit(0, 0);
-    model.settle(state, |action| *action != Action::StartFront(1))
-}
-
-/// The last node has an entry that nobody else has, and the others go on in a later term without it; it is
-/// down.
-#[must_use]
-pub(crate) fn with_an_outsider(model: &Model, state: State) -> State {
-    let mut state = with_a_write(model, state);
-    let last = state.nodes.len() - 1;
-    state.submit(0, 1);
-    state = model.after(&state, &Action::ToNode(Way { front: 0, node: last }));
-    state.crash_front(0, false, false);
-    state.crash_node(last);
-    state = model.after(&state, &Action::StartFront(0));
-    let without_it = |action: &Action| *action != Action::StartFront(1) && *action != Action::Start(last);
-    for _ in 0..2 {
-        state = model.settle(state, without_it);
-        state.tick_writer(0);
-    }
-    model.settle(state, without_it)
-}
-
-/// The last node alone has an entry of a write whose end is unknown. The front end died, and has come back:
-/// its swap is on its way.
-#[must_use]
-pub(crate) fn with_half_a_write(model: &Model, state: State) -> State {
-    let mut state = with_a_write(model, state);
-    let last = state.nodes.len() - 1;
-    state.submit(0, 1);
-    state = model.after(&state, &Action::ToNode(Way { front: 0, node: last }));
-    state.crash_front(0, false, false);
-    model.settle(state, |action| *action != Action::Swapped(0))
-}
-
-/// Front end 1 has read the view store, and its swap is on its way, while front end 0 is in office.
-#[must_use]
-pub(crate) fn with_a_rival(model: &Model, state: State) -> State {
-    let mut state = with_a_write(model, state);
-    state = model.after(&state, &Action::StartFront(1));
-    model.settle(state, |action| *action != Action::Swapped(1))
-}
-
-/// The last node's disk was replaced, and it was dropped; it has not been heard of since.
-#[must_use]
-pub(crate) fn with_a_new_disk(model: &Model, state: State) -> State {
-    let mut state = with_a_write(model, state);
-    let last = state.nodes.len() - 1;
-    state.replace_disk(last);
-    let refused = Action::Refused(Way { front: 0, node: last });
-    state = model.after(&state, &refused);
-    model.settle(state, |action| *action != Action::Start(last))
 }

@@ -9,7 +9,7 @@
 //! - [`state`], [`disk`]: what there is. [`action`]: what may come next. [`budget`]: how often.
 //! - `front`, `node`, `reads`: drivers of the state machines, as the services have them.
 //! - [`ghost`]: what was promised, to judge by. [`model`]: the properties.
-//! - [`healing`]: liveness. [`configurations`]: the worlds. [`check`]: the search, and telling a trace.
+//! - [`healing`]: liveness. [`configurations`]: the worlds; `preludes`: where they begin. [`check`]: the search, and telling a trace.
 //!
 //! Time is in the state as the core has it: each process has a clock, which stands still until a deadline
 //! passes, and then is at that deadline. So any message may be faster than any deadline, and slower.
@@ -24,5 +24,6 @@ pub mod ghost;
 pub mod healing;
 pub mod model;
 mod node;
+mod preludes;
 mod reads;
 pub mod state;

@@ -14,6 +14,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::check::{Found, check};
 use model::configurations::{Configuration, all};
+use protocol::mutant::Mutant;
 
 /// Goes through all orders of what can happen in small stores, and looks whether the promises of
 /// docs/PROTOCOL.md are kept.
@@ -35,6 +36,10 @@ struct Arguments {
     /// the time and the memory.
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u16).range(1..=1000))]
     depth: Option<u16>,
+    /// Leave out this safeguard, to see that it is missed; may be given several times (only in builds with the
+    /// feature `mutants`).
+    #[arg(long, value_name = "NAME")]
+    mutant: Vec<Mutant>,
     /// Lists the configurations with their bounds.
     #[arg(long)]
     list: bool,
@@ -42,6 +47,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(problem) = leave_out(&arguments.mutant) {
+        eprintln!("bookends-model: {problem}");
+        return ExitCode::from(2);
+    }
     let chosen = match choose(&arguments.configuration) {
         Ok(chosen) => chosen,
         Err(problem) => {
@@ -62,6 +71,18 @@ fn main() -> ExitCode {
         good &= found.broken.is_none() && (is_shallow || found.missed.is_empty());
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "mutants")]
+fn leave_out(mutants: &[Mutant]) -> Result<(), &'static str> {
+    protocol::mutant::select(mutants);
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn leave_out(mutants: &[Mutant]) -> Result<(), &'static str> {
+    let problem = "built without mutants: cargo run --profile proof --features mutants -p bookends-model";
+    if mutants.is_empty() { Ok(()) } else { Err(problem) }
 }
 
 fn choose(names: &[String]) -> Result<Vec<Configuration>, String> {

@@ -132,6 +132,7 @@ impl Model {
                 state.left.swaps_unknown -= 1;
                 state.swap_unknown(front, happened);
             }
+            Action::DropKeys(front) => state.drop_keys(front),
             Action::Invalidated(front) => state.invalidated(front),
             Action::WriterTick(front) => {
                 state.left.writer_ticks -= 1;

@@ -230,7 +230,6 @@ impl State {
         let promised = match &said.reply {
             Reply::Appended(appended) => appended.epoch,
             Reply::Sealed(sealed) => sealed.epoch,
-            Reply::Join { epoch, .. } => *epoch,
             Reply::Standing(standing) => standing.promise,
             _ => Epoch(0),
         };

@@ -1,7 +1,9 @@
 //! Reads and the cache in the model: as the front end has them, around the real table of flights.
 
 use protocol::fill::{Begin, FlightId, Verdict};
+use protocol::ids::Epoch;
 use protocol::message::{CacheKey, Touched};
+use protocol::release::{Release, release};
 use protocol::replica::may_be_read;
 use protocol::view::View;
 
@@ -80,12 +82,7 @@ impl State {
         let allowed = promise.map(|promise| may_be_read(promise, epoch));
         let refused = matches!(allowed, Some(Err(_)));
         let stage = match allowed.filter(Result::is_ok) {
-            Some(_) => {
-                let register = asked.disk.tables.register();
-                let last = asked.disk.tables.last().0;
-                let version = register.map_or(last, |register| register.version);
-                Stage::Held { epoch, shown: Shown { version, register } }
-            }
+            Some(_) => Stage::Held { epoch, shown: asked.disk.tables.read() },
             None => Stage::Wanted,
         };
         if refused {
@@ -93,7 +90,7 @@ impl State {
         }
         self.note(|| format!("{}: {stage:?}", NAMES[node]));
         let run = self.reader(front);
-        let is_early = matches!(&stage, Stage::Held { shown, .. } if shown.version > run.commit);
+        let is_early = matches!(&stage, Stage::Held { shown, .. } if shown.version.index > run.commit);
         if let Some(reading) = run.reads.get_mut(&flight) {
             reading.refused |= refused;
             reading.stage = stage;
@@ -103,28 +100,35 @@ impl State {
         }
     }
 
-    /// R1: an answer is released if its version is committed and the view is still the same; else the
-    /// book is asked for again.
+    /// R1: what is to be done with an answer.
+    pub(crate) fn verdict(run: &Run, shown: Shown, asked_in: Epoch) -> Release {
+        release(shown.version, asked_in, run.view.as_ref().map(|view| view.epoch), run.commit)
+    }
+
+    /// A front end looks at an answer that it holds: it is shown, or the book is asked for again.
     pub(crate) fn release(&mut self, front: usize, flight: FlightId) {
         let run = self.reader(front);
-        let now = run.view.as_ref().map(|view| view.epoch);
-        let Some(reading) = run.reads.get_mut(&flight) else { return };
-        let Stage::Held { epoch, shown } = reading.stage else { return };
-        if now != Some(epoch) {
-            reading.stage = Stage::Wanted;
+        let Some(Stage::Held { epoch, shown }) = run.reads.get(&flight).map(|read| read.stage.clone()) else {
             return;
-        }
-        if shown.version > run.commit {
-            return;
-        }
-        let Some(Reading { token, floors, .. }) = run.reads.remove(&flight) else { return };
-        match run.fills.finish(token) {
-            Verdict::Store => {
-                run.cached = Some(shown);
-                self.happened.insert(Event::Filled);
+        };
+        match Self::verdict(run, shown, epoch) {
+            Release::Hold => {}
+            Release::AskAgain => {
+                if let Some(reading) = run.reads.get_mut(&flight) {
+                    reading.stage = Stage::Wanted;
+                }
             }
-            Verdict::Void => self.happened.insert(Event::VoidFill),
+            Release::Show => {
+                let Some(Reading { token, floors, .. }) = run.reads.remove(&flight) else { return };
+                match run.fills.finish(token) {
+                    Verdict::Store => {
+                        run.cached = Some(shown);
+                        self.happened.insert(Event::Filled);
+                    }
+                    Verdict::Void => self.happened.insert(Event::VoidFill),
+                }
+                self.judge_read(shown, &floors);
+            }
         }
-        self.judge_read(shown, &floors);
     }
 }

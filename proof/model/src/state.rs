@@ -8,12 +8,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use protocol::call::LogPage;
+use protocol::call::{LogPage, Version};
 use protocol::fill::{FillTable, FlightId, Token};
 use protocol::ids::{Epoch, Index, NodeId, StoreId};
-use protocol::message::{Said, ToReplica};
+use protocol::message::{Said, ToReplica, Touched};
 use protocol::replica::Replica;
-use protocol::view::View;
+use protocol::view::{Member, View};
 use protocol::writer::Writer;
 
 use crate::budget::Budget;
@@ -103,8 +103,8 @@ pub struct Run {
     pub clock: Instant,
     /// A swap whose answer is on its way.
     pub swap: Option<(Epoch, View)>,
-    /// A batch whose keys have left the cache.
-    pub invalidated: Option<Index>,
+    /// A batch whose keys are to leave the cache, and which those are; none, once they have.
+    pub invalidating: Option<(Index, Option<Touched>)>,
     /// What reads go by.
     pub view: Option<View>,
     /// Members that get no more reads.
@@ -159,7 +159,7 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shown {
     /// What R1 goes by.
-    pub version: Index,
+    pub version: Version,
     /// The book, or its absence.
     pub register: Option<Register>,
 }
@@ -388,11 +388,13 @@ impl State {
         found.expect("views and messages name configured nodes")
     }
 
-    /// Whether the view that counts has this node, with the file that it has now.
+    /// Whether the view that counts has this node, with the file that it has now. Worked out apart from the code
+    /// that is proven.
     #[must_use]
     pub fn is_member(&self, node: usize) -> bool {
         let node = &self.nodes[node];
-        self.ghost.view.as_ref().is_some_and(|view| view.has(&node.id, node.disk.store))
+        let member = Member { node: node.id.clone(), store: node.disk.store };
+        self.ghost.view.as_ref().is_some_and(|view| view.members.contains(&member))
     }
 
     /// Adds a line to the trace, if one is told.

@@ -10,6 +10,7 @@ use model::disk::Register;
 use model::ghost::Rule;
 use model::model::Model;
 use model::state::{Event, Shown, State};
+use protocol::call::Version;
 use protocol::ids::Index;
 use stateright::Model as _;
 
@@ -68,10 +69,11 @@ fn i2_members_with_other_histories() {
 fn c1_a_cached_answer_from_before_a_write() {
     let mut state = good();
     let run = state.front_mut(0).run.as_mut().expect("it is in office");
-    run.cached = Some(Shown { version: Index(0), register: None });
+    run.cached = Some(Shown { version: Version::default(), register: None });
     assert_eq!(broken(&state), ["C1-C3 no cached answer is stale"]);
     let run = state.front_mut(0).run.as_mut().expect("it is in office");
-    run.cached = Some(Shown { version: Index(1), register: Some(Register { key: 0, version: Index(1) }) });
+    let version = Version { index: Index(1), ..Version::default() };
+    run.cached = Some(Shown { version, register: Some(Register { key: 0, version }) });
     assert_eq!(broken(&state), Vec::<&str>::new());
 }
 

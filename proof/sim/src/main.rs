@@ -13,6 +13,10 @@ use parking_lot::Mutex;
 use protocol::mutant::Mutant;
 use sim::{Lines, Options, Pool};
 
+/// As in the services; a run makes and drops much that is small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs whole clusters in memory under faults, each of them from one seed, and says which went wrong.
 #[derive(Debug, Parser)]
 #[command(name = "bookends-sim", version, after_help = EXAMPLES)]
@@ -35,9 +39,10 @@ struct Arguments {
     /// Go on after a failure.
     #[arg(long)]
     all: bool,
-    /// Leave out this safeguard, to see that it is missed (only in builds with the feature `mutants`).
-    #[arg(long)]
-    mutant: Option<Mutant>,
+    /// Leave out this safeguard, to see that it is missed; may be given several times (only in builds with the
+    /// feature `mutants`).
+    #[arg(long, value_name = "NAME")]
+    mutant: Vec<Mutant>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -49,9 +54,7 @@ Exit codes: 0 all is well, 1 a seed failed, 2 wrong use.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(mutant) = arguments.mutant
-        && let Err(problem) = leave_out(mutant)
-    {
+    if let Err(problem) = leave_out(&arguments.mutant) {
         eprintln!("bookends-sim: {problem}");
         return ExitCode::from(2);
     }
@@ -62,14 +65,15 @@ fn main() -> ExitCode {
 }
 
 #[cfg(feature = "mutants")]
-fn leave_out(mutant: Mutant) -> Result<(), &'static str> {
-    protocol::mutant::select(Some(mutant));
+fn leave_out(mutants: &[Mutant]) -> Result<(), &'static str> {
+    protocol::mutant::select(mutants);
     Ok(())
 }
 
 #[cfg(not(feature = "mutants"))]
-fn leave_out(_mutant: Mutant) -> Result<(), &'static str> {
-    Err("built without mutants: cargo run --profile proof --features mutants -p bookends-sim")
+fn leave_out(mutants: &[Mutant]) -> Result<(), &'static str> {
+    let problem = "built without mutants: cargo run --profile proof --features mutants -p bookends-sim";
+    if mutants.is_empty() { Ok(()) } else { Err(problem) }
 }
 
 fn one(seed: u64, trace: bool) -> ExitCode {
