@@ -20,6 +20,9 @@ use super::migrations::{migrate, version, version_known};
 /// What marks an SQLite file as a catalog's, in its header: the bytes `BkEn`.
 pub(super) const APPLICATION_ID: i32 = 0x426b_456e;
 
+/// How the header of an SQLite file names UTF-8.
+const UTF_8: u64 = 1;
+
 /// How long a connection waits for another one: in WAL mode only for moments of recovery and close.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Statements kept prepared per connection: more than there are in this program.
@@ -124,7 +127,7 @@ pub(super) fn fill(conn: &mut Connection, part: Part, id: StoreId) -> Step<()> {
 pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
     let header = read_header(path).map_err(|problem| StoreError::file(path, problem))?;
     check_header(path, &header)?;
-    check_length(path, &header)?;
+    check_layout(path, &header)?;
     // A change of the version may still be in the write-ahead log, where only SQLite sees it.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let look = || -> Step<(i64, Part)> {
@@ -169,22 +172,29 @@ fn check_header(path: &Path, header: &[u8]) -> Result<(), StoreError> {
     check_version(path, i64::from(version))
 }
 
-/// Whether the file is as long as its header says. With a write-ahead log beside it that says nothing: a part
-/// of it may be there alone.
-fn check_length(path: &Path, header: &[u8]) -> Result<(), StoreError> {
+/// Whether the header says what it must: text in UTF-8, which open connections take for granted when a copy is
+/// put in place below them, and the length that the file has. With a write-ahead log beside it that says nothing: a
+/// part of the file may be there alone.
+fn check_layout(path: &Path, header: &[u8]) -> Result<(), StoreError> {
     let number = |at: usize, length: usize| -> u64 {
         let bytes = header.get(at..at + length).unwrap_or_default();
         bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     };
     let failed = |problem| StoreError::file(path, problem);
-    let has_log = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let corrupt = |problem| Err(StoreError::Corrupt { path: path.to_owned(), place: "file".into(), problem });
+    if fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+        return Ok(());
+    }
+    let encoding = number(56, 4);
+    if encoding != UTF_8 {
+        return corrupt(format!("its text has the encoding {encoding}"));
+    }
     let length = fs::metadata(path).map_err(failed)?.len();
     // A page of 65536 bytes is written as 1.
     let page = if number(16, 2) == 1 { 65536 } else { number(16, 2) };
     let expected = page.saturating_mul(number(28, 4));
-    if !has_log && length < expected {
-        let problem = format!("it has {length} bytes instead of {expected}");
-        return Err(StoreError::Corrupt { path: path.to_owned(), place: "file".into(), problem });
+    if length < expected {
+        return corrupt(format!("it has {length} bytes instead of {expected}"));
     }
     Ok(())
 }

@@ -201,12 +201,14 @@ fn damage_is_refused_or_without_effect() {
     let length = u64::try_from(whole.len()).unwrap();
     let places = (0..300).map(|_| usize::try_from(random.below(length)).unwrap());
     let mut refused = 0;
-    for place in [needle].into_iter().chain(places) {
+    for place in [needle].into_iter().chain(0..100).chain(places) {
         let mut bytes = whole.clone();
         bytes[place] ^= 1 << (place % 8);
         let damaged = source.readers.scratch_file().unwrap();
         fs::write(damaged.path(), bytes).unwrap();
         let mut target = Fixture::in_memory();
+        // A connection that is open already must understand what is put in place below it.
+        assert!(target.readers.recount().unwrap().is_sound());
         match install(&mut target.store, &target.readers, damaged.path(), &facts, Index(0)) {
             Ok(()) => assert!(target.dump() == expected && place != needle, "a flip at {place} went through"),
             Err(_) => {
