@@ -11,11 +11,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use protocol::call::{
     Beat, CallId, CatalogCall, CatalogReply, Feed, InternalCall, InternalReply, LogPage, OrderCall,
-    OrderReply, PageQuery, Query, ShardBeat, SnapshotFacts, Trace, WriteFailure,
+    OrderReply, PageQuery, Query, Served, ShardBeat, SnapshotFacts, Trace, WriteFailure,
 };
 use protocol::catalogue::TopicKey;
 use protocol::entry::EncodedCommand;
-use protocol::ids::{Chain, Digest, Epoch, Index, OrderId, ShardId, StoreId, Timestamp};
+use protocol::ids::{Chain, Digest, Epoch, Index, OrderId, RunId, ShardId, StoreId, Timestamp};
 use protocol::message::{Append, Appended, Recover, Reply, Said, ToReplica, Touched};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,7 @@ use crate::{Verdict, values};
 
 const SHARD: ShardId = ShardId(0);
 const CALL: CallId = CallId(7);
+const RUN: RunId = RunId(9);
 
 /// Reads what comes on a link, whole and in two pieces, and sends on what was read.
 pub fn check(bytes: &[u8]) -> Verdict {
@@ -191,6 +192,7 @@ fn order_call() -> impl Strategy<Value = OrderCall> {
     prop_oneof![
         (values::key(), values::lines()).prop_map(move |(key, lines)| OrderCall::Buy {
             call: CALL,
+            run: RUN,
             trace: trace(),
             key,
             lines
@@ -207,6 +209,7 @@ fn internal_call() -> impl Strategy<Value = InternalCall> {
     prop_oneof![
         values::command().prop_map(|command| InternalCall::Submit {
             call: CALL,
+            serves: Served { run: RUN, call: CALL },
             trace: Trace::default(),
             shard: SHARD,
             command: EncodedCommand::of(&command),
@@ -225,6 +228,7 @@ fn internal_reply() -> impl Strategy<Value = InternalReply> {
         values::outcome().prop_map(|outcome| InternalReply::Submitted { call: CALL, result: Ok(outcome) }),
         values::text()
             .prop_map(|why| InternalReply::Submitted { call: CALL, result: Err(WriteFailure::NotDone(why)) }),
+        Just(InternalReply::Answered { call: CALL }),
         any::<u64>().prop_map(|upto| InternalReply::Feed(Feed {
             shard: SHARD,
             after: Index(0),
