@@ -68,6 +68,21 @@ impl Append {
     pub fn last(&self) -> Index {
         self.entries.last().map_or(self.before, |entry| entry.index)
     }
+
+    /// Makes this append and one that follows its entries a single one.
+    ///
+    /// # Errors
+    /// Gives the other one back if it does not follow, or has no entries: then it asks for an answer of its own.
+    pub fn join(&mut self, next: Self) -> Result<(), Self> {
+        let end = self.entries.last().map(|entry| (entry.index, entry.chain));
+        let follows = end == Some((next.before, next.chain_before)) && self.epoch == next.epoch;
+        if !follows || next.entries.is_empty() {
+            return Err(next);
+        }
+        self.commit = self.commit.max(next.commit);
+        self.entries.extend(next.entries);
+        Ok(())
+    }
 }
 
 /// An order to a replica outside the view to level with a member.
