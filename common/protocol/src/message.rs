@@ -69,14 +69,14 @@ impl Append {
         self.entries.last().map_or(self.before, |entry| entry.index)
     }
 
-    /// Makes this append and one that follows its entries a single one.
+    /// Makes this append and one that follows at once a single one.
     ///
     /// # Errors
-    /// Gives the other one back if it does not follow, or has no entries: then it asks for an answer of its own.
+    /// Gives the other one back if it does not follow.
     pub fn join(&mut self, next: Self) -> Result<(), Self> {
-        let end = self.entries.last().map(|entry| (entry.index, entry.chain));
-        let follows = end == Some((next.before, next.chain_before)) && self.epoch == next.epoch;
-        if !follows || next.entries.is_empty() {
+        let end =
+            self.entries.last().map_or((self.before, self.chain_before), |last| (last.index, last.chain));
+        if end != (next.before, next.chain_before) || self.epoch != next.epoch {
             return Err(next);
         }
         self.commit = self.commit.max(next.commit);

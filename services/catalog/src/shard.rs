@@ -494,17 +494,18 @@ mod tests {
     fn appends_that_have_gathered_are_taken_at_once() {
         let (link, _unsent) = detached();
         let (other, _unsent) = detached();
-        let (all, more) = taken(vec![(&link, append(1, 2)), (&link, append(3, 1)), (&link, append(4, 3))]);
-        assert_eq!((all, more), (Append { commit: Index(3), ..append(1, 6) }, false));
+        // Without entries it tells how far all is committed.
+        let (all, more) = taken(
+            [append(1, 2), append(3, 0), append(3, 1), append(4, 3), append(7, 0)]
+                .map(|append| (&link, append))
+                .to_vec(),
+        );
+        assert_eq!((all, more), (Append { commit: Index(6), ..append(1, 6) }, false));
+        let (all, _) = taken(vec![(&link, append(1, 0)), (&link, append(1, 2))]);
+        assert_eq!(all, append(1, 2));
         let cut = Append { epoch: Epoch(2), ..append(3, 1) };
         let fork = Append { chain_before: Chain(9), ..append(3, 1) };
-        for (from, next) in [
-            (&other, append(3, 1)),
-            (&link, append(4, 1)),
-            (&link, append(3, 0)),
-            (&link, cut),
-            (&link, fork),
-        ] {
+        for (from, next) in [(&other, append(3, 1)), (&link, append(4, 1)), (&link, cut), (&link, fork)] {
             assert_eq!(taken(vec![(&link, append(1, 2)), (from, next)]), (append(1, 2), true));
         }
         let full = append(1, BATCH_ENTRIES_MAX as u64);
