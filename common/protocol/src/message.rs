@@ -68,6 +68,21 @@ impl Append {
     pub fn last(&self) -> Index {
         self.entries.last().map_or(self.before, |entry| entry.index)
     }
+
+    /// Makes this append and one that follows at once a single one.
+    ///
+    /// # Errors
+    /// Gives the other one back if it does not follow.
+    pub fn join(&mut self, next: Self) -> Result<(), Self> {
+        let end =
+            self.entries.last().map_or((self.before, self.chain_before), |last| (last.index, last.chain));
+        if end != (next.before, next.chain_before) || self.epoch != next.epoch {
+            return Err(next);
+        }
+        self.commit = self.commit.max(next.commit);
+        self.entries.extend(next.entries);
+        Ok(())
+    }
 }
 
 /// An order to a replica outside the view to level with a member.

@@ -17,6 +17,7 @@ use protocol::call::{CatalogReply, Content, LogPage, Query, ShardBeat};
 use protocol::ids::{Epoch, Index, NodeId, ShardId, StoreId};
 use protocol::message::{Reply, Said, Standing, ToReplica};
 use protocol::replica::{Done, Effect, Note, Replica, Step};
+use protocol::writer::BATCH_ENTRIES_MAX;
 use tempfile::TempPath;
 use tokio::sync::oneshot;
 
@@ -212,6 +213,25 @@ pub fn log_what_is_held(shard: ShardId, store: &Store, readers: &Readers) {
     );
 }
 
+/// Puts the appends that wait behind an append into it, and gives what waits behind those. A member has never more
+/// than one to take. One that is about to join is not waited for; if its disk is slower than the members', it only
+/// gets level by taking what has gathered with one sync.
+fn gather(input: &mut Input, inputs: &Receiver<Input>) -> Option<Input> {
+    while let Input::Message { from, message: ToReplica::Append(append) } = &mut *input
+        && append.entries.len() < BATCH_ENTRIES_MAX
+    {
+        match inputs.try_recv().ok()? {
+            Input::Message { from: other, message: ToReplica::Append(next) } if other.is_same(from) => {
+                if let Err(next) = append.join(next) {
+                    return Some(Input::Message { from: other, message: ToReplica::Append(next) });
+                }
+            }
+            next => return Some(next),
+        }
+    }
+    None
+}
+
 struct Driver {
     id: ShardId,
     replica: Replica,
@@ -224,14 +244,16 @@ struct Driver {
 
 impl Driver {
     fn run(mut self, inputs: &Receiver<Input>) {
+        let mut next = None;
         loop {
             let patience = self
                 .replica
                 .deadline()
                 .map_or(IDLE, |deadline| deadline.saturating_duration_since(Instant::now()));
-            match inputs.recv_timeout(patience) {
+            match next.take().map_or_else(|| inputs.recv_timeout(patience), Ok) {
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(input) => {
+                Ok(mut input) => {
+                    next = gather(&mut input, inputs);
                     let effects = self.take(input);
                     self.carry_out(effects);
                 }
@@ -424,5 +446,70 @@ impl Driver {
                 tracing::error!(%shard, %problem, "halted: this replica refuses all work")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use common::link::detached;
+    use protocol::entry::{EncodedCommand, Entry};
+    use protocol::ids::Chain;
+    use protocol::message::Append;
+
+    use super::*;
+
+    fn append(first: u64, entries: u64) -> Append {
+        let entry = |index| Entry {
+            index: Index(index),
+            epoch: Epoch(1),
+            command: EncodedCommand(Bytes::new()),
+            chain: Chain(index.into()),
+        };
+        Append {
+            epoch: Epoch(1),
+            before: Index(first - 1),
+            chain_before: Chain((first - 1).into()),
+            commit: Index(first - 1),
+            entries: (first..first + entries).map(entry).collect(),
+        }
+    }
+
+    /// What is taken at once of these, and whether something is left for the next turn.
+    fn taken(appends: Vec<(&LinkSender<CatalogReply>, Append)>) -> (Append, bool) {
+        let (sender, inputs) = sync_channel(INPUTS_MAX);
+        for (from, append) in appends {
+            let message = ToReplica::Append(append);
+            sender.send(Input::Message { from: from.clone(), message }).unwrap();
+        }
+        let mut input = inputs.recv().unwrap();
+        let next = gather(&mut input, &inputs);
+        match input {
+            Input::Message { message: ToReplica::Append(append), .. } => (append, next.is_some()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn appends_that_have_gathered_are_taken_at_once() {
+        let (link, _unsent) = detached();
+        let (other, _unsent) = detached();
+        // Without entries it tells how far all is committed.
+        let (all, more) = taken(
+            [append(1, 2), append(3, 0), append(3, 1), append(4, 3), append(7, 0)]
+                .map(|append| (&link, append))
+                .to_vec(),
+        );
+        assert_eq!((all, more), (Append { commit: Index(6), ..append(1, 6) }, false));
+        let (all, _) = taken(vec![(&link, append(1, 0)), (&link, append(1, 2))]);
+        assert_eq!(all, append(1, 2));
+        let cut = Append { epoch: Epoch(2), ..append(3, 1) };
+        let fork = Append { chain_before: Chain(9), ..append(3, 1) };
+        for (from, next) in [(&other, append(3, 1)), (&link, append(4, 1)), (&link, cut), (&link, fork)] {
+            assert_eq!(taken(vec![(&link, append(1, 2)), (from, next)]), (append(1, 2), true));
+        }
+        let full = append(1, BATCH_ENTRIES_MAX as u64);
+        let next = append(BATCH_ENTRIES_MAX as u64 + 1, 1);
+        assert_eq!(taken(vec![(&link, full.clone()), (&link, next)]), (full, false));
     }
 }
