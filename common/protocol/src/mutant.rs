@@ -119,12 +119,21 @@ pub use switch::{is_on, select};
 
 #[cfg(feature = "mutants")]
 mod switch {
+    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::Mutant;
 
+    /// Names a safeguard that a process begins without: those of a round of chaos are started by another one.
+    const VARIABLE: &str = "BOOKENDS_MUTANT";
+
     /// A bit for each safeguard that is off.
-    static OFF: AtomicU64 = AtomicU64::new(0);
+    static OFF: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(named().map_or(0, bit)));
+
+    fn named() -> Option<Mutant> {
+        let name = std::env::var(VARIABLE).ok()?;
+        Some(name.parse().unwrap_or_else(|problem| panic!("{VARIABLE}: {problem}")))
+    }
 
     fn bit(mutant: Mutant) -> u64 {
         1 << mutant as u8
@@ -136,6 +145,9 @@ mod switch {
     }
 
     /// Whether this safeguard is switched off.
+    ///
+    /// # Panics
+    /// If the environment names one that there is not.
     #[must_use]
     pub fn is_on(mutant: Mutant) -> bool {
         OFF.load(Ordering::Relaxed) & bit(mutant) != 0
