@@ -30,23 +30,39 @@ if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 command -v cargo >/dev/null || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 missing=0
+packages=()
+# need WHAT HOW-TO-GET-IT CHECK…
 need() {
-    if ! "${@:2}" >/dev/null 2>&1; then
-        printf 'test.sh: %s\n' "$1" >&2
-        missing=1
+    "${@:3}" >/dev/null 2>&1 && return
+    printf 'test.sh: %s is missing; get it: %s\n' "$1" "$2" >&2
+    missing=1
+}
+# need_package WHAT PACKAGE CHECK…: as root, Debian's package is installed.
+need_package() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        need "$1" "apt-get install $2" "${@:3}"
+    elif ! "${@:3}" >/dev/null 2>&1; then
+        packages+=("$2")
     fi
 }
-need 'cargo is missing; get it: https://rustup.rs' cargo --version
-need 'rustfmt is missing; get it: rustup component add rustfmt' cargo fmt --version
-need 'clippy is missing; get it: rustup component add clippy' cargo clippy --version
-need 'a C compiler is missing; get it: apt-get install build-essential' cc --version
+need cargo 'https://rustup.rs' cargo --version
+need rustfmt 'rustup component add rustfmt' cargo fmt --version
+need clippy 'rustup component add clippy' cargo clippy --version
+need_package 'a C compiler' build-essential cc --version
 if [ "${1-}" != quick ]; then
-    need 'curl is missing; get it: apt-get install curl' curl --version
-    need 'ssh is missing; get it: apt-get install openssh-client' ssh -V
-    need 'ssh-keygen is missing; get it: apt-get install openssh-client' sh -c 'command -v ssh-keygen'
-    need 'sshd is missing; get it: apt-get install openssh-server' test -x /usr/sbin/sshd
+    need_package curl curl curl --version
+    need_package ssh openssh-client sh -c 'command -v ssh && command -v ssh-keygen'
+    need_package sshd openssh-server test -x /usr/sbin/sshd
 fi
 [ "$missing" = 0 ] || exit 1
+if [ ${#packages[@]} -gt 0 ]; then
+    printf 'test.sh: installing %s\n' "${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${packages[@]}"; } >/dev/null; then
+        printf 'test.sh: that failed; get them: apt-get install %s\n' "${packages[*]}" >&2
+        exit 1
+    fi
+fi
 
 step() {
     local name="$1" begin=$SECONDS
