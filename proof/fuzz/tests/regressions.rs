@@ -10,9 +10,12 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What is in a folder, in the order of names.
+/// What is in a folder, in the order of names. Where nothing was found there is none.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).expect("the folder is there");
+    if !folder.exists() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(folder).expect("the folder can be read");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("it can be read").path()).collect();
     files.sort();
     files
@@ -37,10 +40,11 @@ fn what_was_found_is_found_no_more() {
 }
 
 #[test]
-fn every_target_has_a_fuzzer_and_a_folder_and_nothing_else_has() {
+fn every_target_has_a_fuzzer_and_nothing_else_has() {
     let expected: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
     assert_eq!(names(&here().join("fuzz/fuzz_targets"), ".rs"), expected);
-    assert_eq!(names(&here().join("regressions"), ""), expected);
+    let regressions = names(&here().join("regressions"), "");
+    assert!(!regressions.is_empty() && regressions.is_subset(&expected), "{regressions:?}");
     let dictionaries = names(&here().join("fuzz/dictionaries"), ".dict");
     assert!(dictionaries.is_subset(&expected), "{dictionaries:?}");
     let manifest = fs::read_to_string(here().join("fuzz/Cargo.toml")).unwrap();

@@ -89,8 +89,8 @@ pub struct Progress {
 pub fn check(configuration: &Configuration, steps: usize, progress: impl Fn(Progress) + Send) -> Found {
     let mut found = search(configuration, steps, progress);
     // The search ends some way behind what it has found, and what it tells is the last of it.
-    while let Some(broken) = &found.broken {
-        let nearer = search(configuration, broken.steps.saturating_sub(1), |_| {});
+    while let Some(fewer) = found.broken.as_ref().and_then(|broken| broken.steps.checked_sub(1)) {
+        let nearer = search(configuration, fewer, |_| {});
         if nearer.broken.is_none() {
             break;
         }

@@ -41,4 +41,10 @@ configurations!(
     snapshot "snapshot",
     view_store "view-store",
     three "three",
+    replaced "replaced",
+    levelling "levelling",
+    late_answer "late-answer",
+    another_term "another-term",
+    left_out "left-out",
+    displaced "displaced",
 );

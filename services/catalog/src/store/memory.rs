@@ -18,9 +18,6 @@ use super::{Store, snapshot};
 /// `PRAGMA synchronous` at its setting `full`: each commit waits for the disk.
 const SYNCHRONOUS_FULL: i64 = 2;
 
-/// Smaller than in a file: each transaction copies the pages that it changes, and simulations' stores are small.
-const PAGE_BYTES: u32 = 1024;
-
 /// A store without a file.
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -44,8 +41,6 @@ impl MemoryStore {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let place = Place::Memory(format!("file:/bookends-{number}?vfs=memdb"));
         let mut conn = place.connect()?;
-        let sized = conn.pragma_update(None, "page_size", PAGE_BYTES);
-        sized.map_err(|problem| StoreError::sqlite(place.path(), problem))?;
         let part = Part { shard, count: shard_count };
         let fill = |conn: &mut Connection| -> Step<_> {
             schema::fill(conn, part, id)?;
