@@ -62,7 +62,7 @@ fn it_builds_and_hands_over() {
     assert!(starter(&stage, &["status"]).status.success());
     let built = stage.read("built");
     assert_eq!(built.lines().count(), 1, "{built}");
-    assert!(built.ends_with(": build --release --locked --workspace --bins\n"), "{built}");
+    assert!(built.ends_with(": build --release --locked --bins\n"), "{built}");
     assert_eq!(starter(&stage, &["up"]).status.code(), Some(1));
     assert!(stage.read("built").ends_with(" --bins --quiet\n"));
     assert!(starter(&stage, &["down"]).status.success());
