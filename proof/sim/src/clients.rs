@@ -262,6 +262,11 @@ fn facts(random: &mut Random) -> Facts {
     Facts { title, topic, author, isbn: None, year: None, description: None }
 }
 
+/// One of the books that are there at first.
+pub(crate) fn any_first_book(random: &mut Random) -> BookId {
+    book_id(random.between(1..BOOKS + 1))
+}
+
 fn first_books() -> Action {
     let mut random = Random::new(1);
     let book = |id| NewBook {

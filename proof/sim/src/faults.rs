@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::ids::BookId;
 use protocol::replica::Note;
 use protocol::writer::Happening;
 
@@ -55,6 +56,7 @@ pub(crate) enum Fault {
     },
     Corrupt {
         node: usize,
+        book: BookId,
     },
     KillOrder {
         order: usize,
@@ -207,8 +209,8 @@ impl World {
             Fault::SlowDisk { node, down_for } => self.nodes[node].disk_slow_until = now + down_for,
             Fault::FailingDisk { node, down_for } => self.nodes[node].disk_fails_until = now + down_for,
             Fault::ReplaceDisk { node, down_for } => self.replace_disk(node, down_for),
-            Fault::Corrupt { node } => {
-                self.nodes[node].disk.inner.spoil_books().expect("a store in memory can be written");
+            Fault::Corrupt { node, book } => {
+                self.nodes[node].disk.inner.spoil_book(book).expect("a store in memory can be written");
             }
             Fault::KillOrder { order, down_for, loses_book } => {
                 self.kill_order_node(order, loses_book);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use protocol::balance::Policy;
 
+use crate::clients::any_first_book;
 use crate::faults::Fault;
 use crate::random::Random;
 
@@ -119,7 +120,8 @@ impl Plan {
             Day::Corruption if random.chance(50) => self.spoil_while_away(random, end),
             Day::Corruption => {
                 let node = random.index(self.replicas);
-                self.faults.push((random.millis(300..end), Fault::Corrupt { node }));
+                let book = any_first_book(random);
+                self.faults.push((random.millis(300..end), Fault::Corrupt { node, book }));
             }
             Day::Bad | Day::TwoWriters => {
                 for _ in 0..random.between(1..7) {
@@ -152,7 +154,8 @@ impl Plan {
         let down_for = random.millis(300..600);
         let leaves = Duration::from_millis(at);
         self.faults.push((leaves, Fault::Kill { node, down_for }));
-        self.faults.push((leaves + down_for / 2, Fault::Corrupt { node }));
+        let book = any_first_book(random);
+        self.faults.push((leaves + down_for / 2, Fault::Corrupt { node, book }));
         let gone_at = leaves + down_for + random.millis(50..600);
         for other in (0..self.replicas).filter(|other| *other != node) {
             let kill = Fault::Kill { node: other, down_for: random.millis(300..900) };

@@ -6,9 +6,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use protocol::ids::{ShardId, StoreId};
+use protocol::ids::{BookId, ShardId, StoreId};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::codec::signed;
 use super::error::{Step, StoreError};
 use super::meta::{Meta, Part};
 use super::read::Readers;
@@ -116,12 +117,17 @@ impl MemoryStore {
         self.restart()
     }
 
-    /// Changes the rows of all books behind the digest's back, as a broken disk or a stranger would.
+    /// Changes a book's stock behind the digest's back, as a broken disk or a stranger would. Only a write of
+    /// just that book meets it.
     ///
     /// # Errors
     /// If the database can't be written.
-    pub fn spoil_books(&mut self) -> Result<(), StoreError> {
-        let spoilt = self.store.conn.execute("UPDATE stock SET quantity = quantity + 1", []);
-        self.store.named(spoilt.map(drop).map_err(Into::into))
+    pub fn spoil_book(&mut self, id: BookId) -> Result<(), StoreError> {
+        let spoil = || -> Step<()> {
+            let id = signed(id.get())?;
+            self.store.conn.execute("UPDATE stock SET quantity = quantity + 1 WHERE id = ?1", [id])?;
+            Ok(())
+        };
+        self.store.named(spoil())
     }
 }
