@@ -2,30 +2,18 @@
 //! signals, and an exit code that says how it ended.
 
 use std::error::Error;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use protocol::ids::NodeId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use crate::config::Config;
 use crate::exit::complain;
 use crate::shutdown::{self, Shutdown};
 use crate::telemetry;
-
-/// What drives a process's tasks. Disks and SQL have threads of their own in any case, and a store's processes
-/// share the cores of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drive {
-    /// One thread: for a process whose tasks only carry messages to and from its other threads. No task
-    /// ever moves to another core, so none wakes one.
-    Alone,
-    /// Two threads: for a process that has many callers at once.
-    Shared,
-}
 
 /// What a process takes on its command line.
 #[derive(Debug, Parser)]
@@ -51,7 +39,6 @@ pub trait Failure: Error {
 pub fn run<E: Failure>(
     program: &'static str,
     about: &'static str,
-    drive: Drive,
     serve: impl AsyncFnOnce(Config, NodeId, Shutdown) -> Result<(), E>,
 ) -> ExitCode {
     let arguments = match parse(program, about) {
@@ -67,7 +54,9 @@ pub fn run<E: Failure>(
         Err(problem) => return complain(program, &problem, 2),
     };
     raise_file_limit();
-    let runtime = match drive.runtime() {
+    // One thread drives a process's tasks, which carry messages to and from its other threads: those that own files,
+    // and a front end's lanes. No task ever moves to another core, so none wakes one.
+    let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => return complain(program, &problem, 1),
     };
@@ -96,15 +85,6 @@ pub fn run<E: Failure>(
             // What led to it stands before it in the log.
             drop(lines);
             complain(program, &problem, if problem.is_wrong_use() { 2 } else { 1 })
-        }
-    }
-}
-
-impl Drive {
-    fn runtime(self) -> io::Result<Runtime> {
-        match self {
-            Self::Alone => Builder::new_current_thread().enable_all().build(),
-            Self::Shared => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
         }
     }
 }

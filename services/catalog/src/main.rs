@@ -8,7 +8,7 @@ use catalog::restore::{Restored, restore};
 use clap::Parser;
 use common::config::Config;
 use common::exit::complain;
-use common::process::{self, Drive, Failure};
+use common::process::{self, Failure};
 use mimalloc::MiMalloc;
 
 const ABOUT: &str = "A catalog node of a Bookends store: one copy of each shard that it holds.\n\
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         arguments.remove(1);
         return run_restore(RestoreArguments::parse_from(arguments));
     }
-    process::run("catalog", ABOUT, Drive::Alone, async |config, id, shutdown| {
+    process::run("catalog", ABOUT, async |config, id, shutdown| {
         Node::open(config, id).await?.run(shutdown).await
     })
 }

@@ -119,33 +119,32 @@ impl Cache {
         }
     }
 
-    /// The answer about a book, if it is here: one look into the map.
+    /// The answer about a book, if it is here: one look into the map. Whoever answers with it calls
+    /// [`Cache::hit`].
     #[must_use]
     pub fn book(&self, id: BookId) -> Option<Arc<BookAnswer>> {
         match self.map.get(&self.at(CacheKey::Book(id))) {
-            Some(Entry::Book(answer)) => {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                Some(answer)
-            }
+            Some(Entry::Book(answer)) => Some(answer),
             _ => None,
         }
+    }
+
+    /// Counts a read that was answered from here.
+    pub fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The answer to a query, if it is here.
     #[must_use]
     pub fn get(&self, query: &Query) -> Option<Cached> {
-        if let Query::Book(id) = query {
-            return self.book(*id).map(Cached::Book);
-        }
         let found = match (self.map.get(&self.at(key_of(query)?))?, query) {
-            (Entry::Pages(pages), Query::Page(page)) => pages.get(page).cloned(),
-            (Entry::Topics(topics), Query::Topics) => Some(topics),
-            _ => None,
+            (Entry::Book(answer), _) => Cached::Book(answer),
+            (Entry::Pages(pages), Query::Page(page)) => Cached::Rendered(pages.get(page)?.clone()),
+            (Entry::Topics(topics), _) => Cached::Rendered(topics),
+            (Entry::Pages(_), _) => return None,
         };
-        if found.is_some() {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-        }
-        found.map(Cached::Rendered)
+        self.hit();
+        Some(found)
     }
 
     /// A miss begins. `None` for what is never cached.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use common::process::{self, Drive};
+use common::process;
 use frontend::Frontend;
 use mimalloc::MiMalloc;
 
@@ -13,7 +13,7 @@ const ABOUT: &str = "The front end of a Bookends store: REST, cache, and the wri
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    process::run("frontend", ABOUT, Drive::Shared, async |config, id, shutdown| {
+    process::run("frontend", ABOUT, async |config, id, shutdown| {
         Frontend::open(config, id).await?.run(shutdown).await
     })
 }

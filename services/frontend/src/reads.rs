@@ -54,10 +54,16 @@ impl News {
 }
 
 impl App {
-    /// The answer about a book, if it is cached: one look into the map.
+    /// The answer about a book, if it is cached: one look into the map. Whoever answers with it calls
+    /// [`App::cache_hit`].
     #[must_use]
     pub fn cached_book(&self, id: BookId) -> Option<Arc<BookAnswer>> {
         self.parts().cache.book(id)
+    }
+
+    /// Counts an answer from the cache.
+    pub fn cache_hit(&self) {
+        self.parts().cache.hit();
     }
 
     /// A book.

@@ -1,17 +1,22 @@
-//! The public listener: connections, their number, their end.
+//! The public listener: who is let in, and on which lane.
 //!
-//! Each connection is a task of the one [`JoinSet`] here. Its way is watched from outside, by a look at
-//! all connections once in a while, so that a busy one pays for no timer: one whose client has taken no byte
-//! from one look to the next, with no request under way, is closed. That bounds how long a head may take to
-//! come, how long an answer may wait to be taken, and how long a silent connection is kept.
+//! There is a [`Lane`] for each core. All connections are accepted here, and each is handed to the lane that has
+//! the fewest: the kernel's own ways to spread them leave some lanes with twice as many as others, and whoever
+//! is on those waits twice as long. The first lane runs where everything else of the front end does, so that a
+//! few clients on it wake no other core.
 //!
 //! On shutdown the port is closed at once; requests under way are finished within a limit.
 
+mod bodies;
 mod connection;
+mod desk;
+mod lane;
+mod pulse;
+mod short;
 mod socket;
 
-use std::collections::HashMap;
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,21 +24,15 @@ use axum::Extension;
 use common::process::file_limit;
 use common::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::MissedTickBehavior;
+use tokio::task::JoinSet;
 
-use self::connection::{Pulse, refuse, serve_connection};
+use self::connection::refuse;
+use self::lane::{Entrance, Lane};
 use crate::api::front::Front;
 use crate::api::router;
 use crate::app::App;
 use crate::metrics::Metrics;
 
-/// How often connections are looked at; one that is silent is closed after one to two of these.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long requests under way may take once the front end stops. Less than the 10 s after which whoever
-/// stops it loses patience.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long to wait after a failed accept: what is missing, such as a free file, does not come back at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How many open files are not for clients: links to nodes, the files of views and logs, and some room.
@@ -41,32 +40,35 @@ const FILES_KEPT: u64 = 256;
 /// How many clients beyond the limit are told so at a time; the others are just cut off.
 const REFUSALS: usize = 64;
 
-/// Serves until shutdown, and finishes what is under way then.
+/// Serves until shutdown, and finishes what is under way then. Ends before that only if something is wrong.
 pub async fn serve(listener: TcpListener, app: App, metrics: Arc<Metrics>, mut shutdown: Shutdown) {
     let router = router(app.clone()).layer(Extension(metrics.clone())).layer(Extension(shutdown.clone()));
     let places = places(app.config().limits.connections, file_limit());
-    let mut server = Server {
-        front: Arc::new(Front::new(app, router, metrics)),
-        places: Arc::new(Semaphore::new(places)),
-        refusals: Arc::new(Semaphore::new(REFUSALS)),
-        tasks: JoinSet::new(),
-        connections: HashMap::new(),
-    };
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let front = Front::new(app, router, metrics);
+    let mut server =
+        Server { front, places, entrances: Vec::new(), lanes: JoinSet::new(), refusals: JoinSet::new() };
+    server.open_lanes(&shutdown);
     loop {
         tokio::select! {
             () = shutdown.wait() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => server.take(stream),
+            accepted = listener.accept() => match accepted.and_then(|(stream, _)| server.sort(stream)) {
+                Ok(Some((entrance, stream))) => entrance.take(stream).await,
+                Ok(None) => {}
                 Err(error) => pause_after(&error).await,
             },
-            Some(ended) = server.tasks.join_next_with_id(), if !server.tasks.is_empty() => server.forget(ended),
-            _ = look.tick() => server.close_silent(),
+            Some(ended) = server.lanes.join_next() => {
+                return tracing::error!(?ended, "a lane ended, and the clients that were on it are cut off");
+            }
+            Some(_) = server.refusals.join_next() => {}
         }
     }
     drop(listener);
-    server.drain().await;
+    server.entrances.clear();
+    while let Some(ended) = server.lanes.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a lane did not end well");
+        }
+    }
 }
 
 /// How many connections there may be: as many as are configured, if the process may open so many files. One
@@ -82,7 +84,7 @@ fn places(configured: u32, files: Option<u64>) -> usize {
             "`limits.connections` is more than this process may have open; raise its limit of open files (ulimit -n)"
         );
     }
-    usize::try_from(configured.min(fitting)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+    usize::try_from(configured.min(fitting)).unwrap_or(usize::MAX)
 }
 
 async fn pause_after(error: &io::Error) {
@@ -95,80 +97,47 @@ async fn pause_after(error: &io::Error) {
 }
 
 struct Server {
-    front: Arc<Front>,
-    places: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-    tasks: JoinSet<()>,
-    /// Each with its task and what it had done at the last look.
-    connections: HashMap<Id, Watched>,
-}
-
-struct Watched {
-    task: AbortHandle,
-    pulse: Arc<Pulse>,
-    beats: u64,
+    front: Front,
+    places: usize,
+    entrances: Vec<Entrance>,
+    lanes: JoinSet<()>,
+    refusals: JoinSet<()>,
 }
 
 impl Server {
-    fn take(&mut self, stream: TcpStream) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.front.metrics().refused_connection();
-            if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
-                let refusal = self.front.too_many_connections();
-                self.tasks.spawn(async move {
-                    refuse(stream, refusal).await;
-                    drop(turn);
-                });
-            }
-            return;
-        };
-        let (front, pulse) = (Arc::clone(&self.front), Arc::new(Pulse::default()));
-        let seen = Arc::clone(&pulse);
-        let task = self.tasks.spawn(async move {
-            let _open = front.metrics().open_connection();
-            serve_connection(stream, &front, &pulse).await;
-            drop(place);
-        });
-        // As if it had just been busy: its first look must not end it.
-        self.connections.insert(task.id(), Watched { task, pulse: seen, beats: u64::MAX });
-    }
-
-    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let id = match &ended {
-            Ok((id, ())) => *id,
-            Err(error) => error.id(),
-        };
-        self.connections.remove(&id);
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            tracing::error!(%error, "a connection's task panicked");
+    fn open_lanes(&mut self, shutdown: &Shutdown) {
+        let (entrance, lane) = Lane::new(self.front.beside());
+        self.entrances.push(entrance);
+        self.lanes.spawn(lane.run(shutdown.clone()));
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 1..cores {
+            let (entrance, lane) = Lane::new(self.front.beside());
+            self.entrances.push(entrance);
+            let shutdown = shutdown.clone();
+            self.lanes.spawn_blocking(move || lane.run_alone(shutdown));
         }
     }
 
-    fn close_silent(&mut self) {
-        for watched in self.connections.values_mut() {
-            let beats = watched.pulse.beats();
-            if beats == watched.beats && !watched.pulse.is_busy() {
-                watched.task.abort();
-            }
-            watched.beats = beats;
+    /// The lane for a connection; nothing if there is no place for it.
+    fn sort(&mut self, stream: TcpStream) -> io::Result<Option<(&Entrance, std::net::TcpStream)>> {
+        let taken: usize = self.entrances.iter().map(Entrance::connections).sum();
+        if taken >= self.places {
+            self.refuse(stream);
+            return Ok(None);
         }
+        let stream = stream.into_std()?;
+        Ok(self
+            .entrances
+            .iter()
+            .min_by_key(|entrance| entrance.connections())
+            .map(|entrance| (entrance, stream)))
     }
 
-    async fn drain(mut self) {
-        for watched in self.connections.values() {
-            watched.pulse.stop();
+    fn refuse(&mut self, stream: TcpStream) {
+        self.front.metrics().refused_connection();
+        if self.refusals.len() < REFUSALS {
+            self.refusals.spawn(refuse(stream, self.front.too_many_connections()));
         }
-        let all_ended = async {
-            while let Some(ended) = self.tasks.join_next_with_id().await {
-                drop(ended);
-            }
-        };
-        if tokio::time::timeout(DRAIN_TIMEOUT, all_ended).await.is_err() {
-            tracing::warn!(connections = self.tasks.len(), "requests under way were cut off");
-        }
-        self.tasks.shutdown().await;
     }
 }
 

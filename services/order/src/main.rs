@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use common::process::{self, Drive};
+use common::process;
 use mimalloc::MiMalloc;
 use order::Node;
 
@@ -13,7 +13,7 @@ const ABOUT: &str = "An order node of a Bookends store: carries out buys and kee
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    process::run("order", ABOUT, Drive::Alone, async |config, id, shutdown| {
+    process::run("order", ABOUT, async |config, id, shutdown| {
         Node::open(config, id).await?.run(shutdown).await
     })
 }

@@ -11,11 +11,14 @@ use protocol::ids::BookId;
 
 use super::conditions::caller_has;
 use super::problem::Problem;
-use super::trace::X_SERVED_BY;
-use crate::app::{BookAnswer, CacheUse, Rendered, Served};
+use super::trace::{X_SERVED_BY, write_decimal};
+use crate::app::{BookAnswer, CacheUse, FoundBook, Rendered, Served};
 
 /// What the cache did for an answer: RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// Whoever keeps the answer must ask each time whether it still holds: it changes with each sale.
+static NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Room for all headers of an answer, so that the map is made once.
 const HEADERS: usize = 12;
 
@@ -77,20 +80,47 @@ fn show(
     asked: &HeaderMap,
 ) -> http::Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(HEADERS);
-    headers.insert(ETAG, etag.clone());
-    // Whoever keeps the answer must ask each time whether it still holds: it changes with each sale.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(X_SERVED_BY, served_by.clone());
-    headers.insert(CACHE_STATUS, cache_status(cache));
+    for (name, value) in fields(etag, served_by, &cache_status(cache)) {
+        headers.insert(name, value.clone());
+    }
     let mut response = http::Response::new(Bytes::new());
     if caller_has(asked, etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, JSON);
         *response.body_mut() = body.clone();
     }
     *response.headers_mut() = headers;
     response
+}
+
+/// The headers that all answers have.
+fn fields<'a>(
+    etag: &'a HeaderValue,
+    served_by: &'a HeaderValue,
+    cache_status: &'a HeaderValue,
+) -> [(HeaderName, &'a HeaderValue); 4] {
+    [(ETAG, etag), (CACHE_CONTROL, &NO_CACHE), (X_SERVED_BY, served_by), (CACHE_STATUS, cache_status)]
+}
+
+/// Writes the head of the answer that [`book`] gives with a cached book that its caller has not, but for what
+/// is not of the book: no empty line ends it.
+pub(crate) fn write_head(found: &FoundBook, served_by: &HeaderValue, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    for (name, value) in fields(&found.etag, served_by, &cache_status(CacheUse::Hit)) {
+        write_field(&name, value.as_bytes(), out);
+    }
+    write_field(&CONTENT_TYPE, JSON.as_bytes(), out);
+    out.extend_from_slice(b"content-length: ");
+    write_decimal(found.body.len() as u64, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a line of a head.
+pub(crate) fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 fn cache_status(cache: CacheUse) -> HeaderValue {
@@ -109,7 +139,6 @@ mod tests {
     use http::header::{CONTENT_LENGTH, IF_NONE_MATCH};
 
     use super::*;
-    use crate::app::FoundBook;
 
     fn answer(found: bool) -> BookAnswer {
         let found = found.then(|| FoundBook {

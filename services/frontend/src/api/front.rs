@@ -1,8 +1,9 @@
 //! What every request goes through, whatever it asks: its id, its client's rate, its time, its log line;
-//! and the short way of a cached book.
+//! and the short ways of a cached book.
 //!
 //! A lookup that the cache can answer costs one read of a map and the making of a head: no router, no
-//! timer, no clock, no log line. Everything else goes to the router.
+//! timer, no log line. If it is plain as well, it is no request of hyper's either, but bytes for bytes.
+//! Everything else goes to the router.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,15 +13,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION};
+use http::header::{CACHE_CONTROL, CONNECTION, DATE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{Either, Full};
 use protocol::ids::BookId;
 use tower::ServiceExt;
 
 use super::cached::{self, Side};
+use super::plain::PlainLookup;
 use super::problem::{Problem, WriteOutcome};
-use super::trace::{RequestId, RequestIds, TRACEPARENT, X_REQUEST_ID, X_SERVED_BY, traceparent};
+use super::trace::{
+    RequestId, RequestIds, TRACEPARENT, X_REQUEST_ID, X_SERVED_BY, is_traceparent, traceparent,
+};
 use crate::app::{App, CacheUse};
 use crate::limits::RateLimit;
 use crate::metrics::{Metrics, RouteClass};
@@ -32,13 +36,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The body of an answer: ready bytes, or what a handler made.
 pub type Reply = Either<Full<Bytes>, Body>;
 
-/// What all connections share.
+/// What all connections of a lane share.
 #[derive(Debug)]
 pub struct Front {
     app: App,
     router: Router,
     metrics: Arc<Metrics>,
-    rate: Option<RateLimit>,
+    rate: Option<Arc<RateLimit>>,
     ids: RequestIds,
     me: HeaderValue,
 }
@@ -46,14 +50,52 @@ pub struct Front {
 impl Front {
     /// The way in to a router.
     pub fn new(app: App, router: Router, metrics: Arc<Metrics>) -> Self {
-        let rate = app.config().limits.requests_per_second_per_client.map(RateLimit::new);
+        let rate = app.config().limits.requests_per_second_per_client.map(RateLimit::new).map(Arc::new);
         let me = node_header(app.id());
         Self { app, router, metrics, rate, ids: RequestIds::new(), me }
+    }
+
+    /// Another way in to the same, for another lane: what each request writes to is not shared with it, but
+    /// for the clients' rates.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            app: self.app.clone(),
+            router: self.router.clone(),
+            metrics: Arc::clone(&self.metrics),
+            rate: self.rate.clone(),
+            ids: RequestIds::new(),
+            me: self.me.clone(),
+        }
     }
 
     /// What is counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Writes the answer to a plain lookup, if the cache has the book and the client may ask. If not, nothing is
+    /// written or counted: whoever answers the request then does all of that.
+    pub fn plain(&self, client: IpAddr, lookup: &PlainLookup<'_>, date: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(answer) = self.app.cached_book(lookup.id) else { return false };
+        let Some(found) = &answer.found else { return false };
+        if self.rate.as_ref().is_some_and(|rate| rate.take(client, Instant::now()).is_err()) {
+            return false;
+        }
+        self.app.cache_hit();
+        self.metrics.answered(RouteClass::Lookup, StatusCode::OK);
+        cached::write_head(found, &answer.served_by, out);
+        out.extend_from_slice(X_REQUEST_ID.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        self.ids.write_of(lookup.request_id, out);
+        out.extend_from_slice(b"\r\n");
+        if let Some(traceparent) = lookup.traceparent.filter(|value| is_traceparent(value)) {
+            cached::write_field(&TRACEPARENT, traceparent, out);
+        }
+        cached::write_field(&DATE, date, out);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&found.body);
+        tracing::debug!(id = %lookup.id, status = 200, "answered from the cache");
+        true
     }
 
     /// The answer to a request that needs no waiting: a book that the cache has, or one request too many.
@@ -66,6 +108,7 @@ impl Front {
         }
         let id = book_asked_for(request)?;
         let answer = self.app.cached_book(id)?;
+        self.app.cache_hit();
         let response = cached::book(id, Side::Book, &answer, CacheUse::Hit, request.headers());
         let response = self.finish(response, RouteClass::Lookup, request.headers());
         tracing::debug!(%id, status = response.status().as_u16(), "answered from the cache");

@@ -5,7 +5,8 @@
 //! - `books`, `search`, `orders`, `ledger`, `admin`, `bulk`, `backup`: the calls. `operators`, `events`,
 //!   `pages`: the rest.
 //! - `problem`: every error. `cached`, `conditions`, `outcome`: the good answers.
-//! - `front`: what all requests go through, and the short way of a cached book past all of the above.
+//! - `front`: what all requests go through, and the short ways of a cached book past all of the above; `plain`:
+//!   the requests that take the shortest one.
 
 pub(crate) mod admin;
 pub(crate) mod backup;
@@ -24,6 +25,7 @@ pub(crate) mod orders;
 pub(crate) mod outcome;
 pub(crate) mod pages;
 pub(crate) mod paging;
+pub mod plain;
 pub(crate) mod problem;
 pub(crate) mod route;
 pub(crate) mod search;

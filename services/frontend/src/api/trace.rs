@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use protocol::call::Trace;
 use uuid::Uuid;
@@ -36,14 +37,14 @@ impl RequestIds {
 
     /// The next one.
     pub(crate) fn next(&self) -> HeaderValue {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut bytes = [0_u8; 32];
-        let start = self.prefix.len();
-        let (prefix, digits) = bytes.split_at_mut(start);
-        prefix.copy_from_slice(self.prefix.as_bytes());
-        let length = start + decimal(number, digits);
-        let text = bytes.get(..length).unwrap_or_default();
-        HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("none"))
+        let mut text = Vec::with_capacity(self.prefix.len() + DIGITS_MAX);
+        self.write_next(&mut text);
+        HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("none"))
+    }
+
+    fn write_next(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix.as_bytes());
+        write_decimal(self.next.fetch_add(1, Ordering::Relaxed), out);
     }
 
     /// The caller's id if it is valid, else the next one.
@@ -53,19 +54,30 @@ impl RequestIds {
             _ => self.next(),
         }
     }
+
+    /// Writes the caller's id if it is valid, else the next one.
+    pub(crate) fn write_of(&self, asked: Option<&[u8]>, out: &mut Vec<u8>) {
+        match asked {
+            Some(id) if is_request_id(id) => out.extend_from_slice(id),
+            _ => self.write_next(out),
+        }
+    }
 }
 
-/// Writes a number and says how many digits it has. `format!` would cost as much as all the rest of a
-/// cached answer.
-fn decimal(number: u64, place: &mut [u8]) -> usize {
+/// The most digits of a number.
+const DIGITS_MAX: usize = 20;
+
+/// Writes a number. `write!` would cost as much as all the rest of a cached answer.
+pub(crate) fn write_decimal(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; DIGITS_MAX];
     let count = number.checked_ilog10().map_or(1, |log| log as usize + 1);
     let mut rest = number;
-    for digit in place.iter_mut().take(count).rev() {
+    for digit in digits.iter_mut().take(count).rev() {
         // A digit is below ten, so nothing is cut off.
         *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
         rest /= 10;
     }
-    count
+    out.extend_from_slice(digits.get(..count).unwrap_or_default());
 }
 
 fn is_request_id(id: &[u8]) -> bool {
@@ -85,9 +97,9 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(TRACEPARENT).filter(|value| is_traceparent(value.as_bytes()))
 }
 
-/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, lower case, neither id all zeros. A later version
-/// may have more behind it.
-fn is_traceparent(value: &[u8]) -> bool {
+/// Whether a value is `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, lower case, neither id all zeros. A
+/// later version may have more behind it.
+pub(crate) fn is_traceparent(value: &[u8]) -> bool {
     let Some((head, rest)) = value.split_at_checked(55) else { return false };
     let mut parts = head.split(|b| *b == b'-');
     let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
@@ -125,9 +137,9 @@ mod tests {
     #[test]
     fn numbers_are_written_in_full() {
         for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX] {
-            let mut place = [0; 24];
-            let length = decimal(number, &mut place);
-            assert_eq!(place[..length], *number.to_string().as_bytes());
+            let mut written = Vec::new();
+            write_decimal(number, &mut written);
+            assert_eq!(written, number.to_string().as_bytes());
         }
     }
 

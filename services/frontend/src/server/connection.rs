@@ -1,27 +1,35 @@
-//! One connection: HTTP/1.1 on a socket, and an end that lets the last answer arrive.
+//! One connection: requests on a socket, and an end that lets the last answer arrive.
+//!
+//! It rests on the short way (`short`). Requests that are not plain are hyper's, and hyper is there for no longer
+//! than it takes to answer them: its buffers are many times what a resting connection needs.
 
-use std::future::{Ready, poll_fn, ready};
+use std::convert::Infallible;
+use std::future::{self, Ready, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::Either;
-use futures_util::task::AtomicWaker;
-use http::Response;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::bodies::Noted;
+use super::desk::Desk;
+use super::pulse::{Busy, Pulse};
+use super::short::{Left, ShortWay};
 use super::socket::Socket;
+use crate::api::cached::write_field;
 use crate::api::front::{Front, Reply};
 
 /// The largest head of a request, and the most that is read ahead.
@@ -31,101 +39,88 @@ const LINGER: Duration = Duration::from_secs(5);
 /// The same once the front end stops: most connections are idle then, and their clients may be asleep.
 const LINGER_AT_STOP: Duration = Duration::from_millis(250);
 
-/// What is seen of a connection from outside, and how it is told to stop.
-#[derive(Debug, Default)]
-pub(super) struct Pulse {
-    beats: AtomicU64,
-    busy: AtomicU64,
-    stop: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Pulse {
-    /// The client has taken a part of an answer.
-    pub(super) fn beat(&self) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often it has.
-    pub(super) fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
-    }
-
-    /// Whether a request is being worked on.
-    pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) > 0
-    }
-
-    /// Has the connection end after the request that it is at.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-}
-
-/// Busy until it is dropped.
-struct Busy(Arc<Pulse>);
-
-impl Busy {
-    fn new(pulse: &Arc<Pulse>) -> Self {
-        pulse.busy.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(pulse))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-type Answer = Result<Response<Reply>, std::convert::Infallible>;
-type Answering = Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>>;
-
 /// Serves a connection to its end.
 pub(super) async fn serve_connection(stream: TcpStream, front: &Arc<Front>, pulse: &Arc<Pulse>) {
     // A socket that refuses the option is only slower.
     drop(stream.set_nodelay(true));
     let client = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    let service = service_fn(|request: http::Request<Incoming>| answer(client, request, front, pulse));
-    let mut connection = http1::Builder::new()
-        .pipeline_flush(true)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(Socket::new(stream, Arc::clone(pulse))), service);
-    let mut stopping = false;
-    let ended = poll_fn(|context| {
-        if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
-            return Poll::Ready(ended);
+    let mut way = ShortWay::new(stream, Bytes::new());
+    let stream = loop {
+        match poll_fn(|context| way.poll(client, front, pulse, context)).await {
+            Ok(Left::Asked) => {}
+            Ok(Left::Stopped) => break way.stream,
+            Ok(Left::Ended) => return,
+            Err(error) => return tracing::debug!(%error, %client, "a connection broke"),
         }
-        pulse.waker.register(context.waker());
-        if stopping || !pulse.stop.load(Ordering::Acquire) {
-            return Poll::Pending;
+        // Boxed, or each connection would keep room for it.
+        match Box::pin(serve_requests(way, client, front, pulse)).await {
+            Served::All(rested) => way = rested,
+            Served::Last(stream) => break stream,
         }
-        stopping = true;
-        Pin::new(&mut connection).graceful_shutdown();
-        connection.poll_without_shutdown(context)
-    });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, %client, "a connection broke");
-    }
-    let limit = if stopping { LINGER_AT_STOP } else { LINGER };
-    linger(connection.into_parts().io.into_inner().into_inner(), limit).await;
+    };
+    linger(stream, if pulse.has_stopped() { LINGER_AT_STOP } else { LINGER }).await;
 }
 
-fn answer(
-    client: IpAddr,
-    request: http::Request<Incoming>,
-    front: &Arc<Front>,
-    pulse: &Arc<Pulse>,
-) -> Answering {
-    if let Some(response) = front.at_once(client, &request) {
-        return Either::Left(ready(Ok(response)));
+/// What becomes of a connection after hyper.
+enum Served {
+    /// It rests.
+    All(ShortWay),
+    /// It is at its end.
+    Last(TcpStream),
+}
+
+/// Has hyper answer what was asked, until nothing more is.
+async fn serve_requests(way: ShortWay, client: IpAddr, front: &Arc<Front>, pulse: &Arc<Pulse>) -> Served {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        answer(client, request, front, pulse)
+    });
+    let mut connection = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(Socket::new(way.read, way.stream, Arc::clone(pulse))), service);
+    let mut told = false;
+    let ended = poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
+            return Poll::Ready(ended.map(|()| false));
+        }
+        let stops = pulse.is_stopped(context);
+        let rests = asked.load(Ordering::Relaxed) && pulse.is_between_requests();
+        if told || pulse.is_unwritten() || !(stops || rests) {
+            return Poll::Pending;
+        }
+        // hyper does not say when it has nothing to do. Told to end then, it does so on the spot, and gives back
+        // the socket and what it has read of the next request.
+        told = true;
+        Pin::new(&mut connection).graceful_shutdown();
+        connection.poll_without_shutdown(context).map_ok(|()| rests)
+    });
+    let ended = ended.await;
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner().into_inner();
+    match ended {
+        Ok(true) => Served::All(ShortWay::new(stream, parts.read_buf)),
+        Ok(false) => Served::Last(stream),
+        Err(error) => {
+            tracing::debug!(%error, %client, "a connection broke");
+            Served::Last(stream)
+        }
     }
-    let (front, busy) = (Arc::clone(front), Busy::new(pulse));
+}
+
+type Answer = Result<Response<Noted<Reply>>, Infallible>;
+type Answering = Either<Ready<Answer>, Pin<Box<dyn Future<Output = Answer> + Send>>>;
+
+fn answer(client: IpAddr, request: Request<Incoming>, front: &Arc<Front>, pulse: &Arc<Pulse>) -> Answering {
+    let request = request.map(|body| Noted::of_request(body, pulse));
+    if let Some(response) = front.at_once(client, &request) {
+        return Either::Left(future::ready(Ok(response.map(|reply| Noted::of_answer(reply, pulse)))));
+    }
+    let (front, pulse, busy) = (Arc::clone(front), Arc::clone(pulse), Busy::new(pulse));
     Either::Right(Box::pin(async move {
         let response = front.routed(request.map(Body::new)).await;
         drop(busy);
-        Ok(response)
+        Ok(response.map(|reply| Noted::of_answer(reply, &pulse)))
     }))
 }
 
@@ -134,12 +129,23 @@ fn answer(
 async fn linger(mut stream: TcpStream, limit: Duration) {
     let read_on = async {
         stream.shutdown().await?;
-        let mut unread = [0_u8; 4096];
-        while stream.read(&mut unread).await? > 0 {}
-        io::Result::Ok(())
+        poll_fn(|context| poll_read_out(&mut stream, context)).await
     };
     // Whether the client was heard out makes no difference any more.
     drop(tokio::time::timeout(limit, read_on).await);
+}
+
+/// Reads to the end.
+fn poll_read_out(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    Desk::with(|desk| {
+        loop {
+            let mut unread = ReadBuf::new(&mut desk.read);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut unread))?;
+            if unread.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    })
 }
 
 /// Tells a client that there are too many, and closes.
@@ -158,10 +164,7 @@ pub(super) async fn refuse(mut stream: TcpStream, response: Response<Bytes>) {
 fn refusal_head(response: &Response<Bytes>) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
+        write_field(name, value.as_bytes(), &mut head);
     }
     head.extend_from_slice(format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes());
     head

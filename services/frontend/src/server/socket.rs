@@ -1,26 +1,29 @@
-//! A socket whose progress is seen from outside.
+//! A socket as hyper has it for as long as it serves requests on it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::connection::Pulse;
+use super::pulse::Pulse;
 
-/// A stream that marks in its [`Pulse`] whenever the client has taken bytes.
+/// A stream that begins with what was read of it already, and that marks in its [`Pulse`] what becomes of what
+/// is written.
 #[derive(Debug)]
 pub(super) struct Socket {
+    read: Bytes,
     stream: TcpStream,
     pulse: Arc<Pulse>,
 }
 
 impl Socket {
-    /// Watches a stream.
-    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse }
+    /// Watches a stream of which these bytes have been read.
+    pub(super) fn new(read: Bytes, stream: TcpStream, pulse: Arc<Pulse>) -> Self {
+        Self { read, stream, pulse }
     }
 
     /// The stream alone.
@@ -29,6 +32,7 @@ impl Socket {
     }
 
     fn mark(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.pulse.set_unwritten(true);
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.pulse.beat();
         }
@@ -42,7 +46,12 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let length = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(length));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -69,7 +78,9 @@ impl AsyncWrite for Socket {
         self.stream.is_write_vectored()
     }
 
+    /// Asked for once all that there was to write is written: only the socket's own buffer is behind this.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pulse.set_unwritten(false);
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

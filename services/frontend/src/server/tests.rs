@@ -1,12 +1,8 @@
 //! The public listener over real sockets. What needs a store behind it is tested with one.
 
-mod stage;
-
-use std::sync::Arc;
+pub(super) mod stage;
 
 use protocol::heartbeat::{Change, State};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use self::stage::{Stage, within};
 use super::*;
@@ -37,20 +33,25 @@ async fn a_cached_book_is_answered_with_all_its_headers() {
 }
 
 #[tokio::test]
-async fn the_short_way_and_the_long_way_give_the_same_answers() {
+async fn all_ways_give_the_same_answers() {
     let stage = Stage::open("").await;
     stage.cache(7, true);
     stage.cache(8, false);
+    let unknown = [("if-none-match", "\"x\"")];
     for id in [7, 8] {
-        let short = stage.get(&format!("/lookup/{id}")).await;
+        let plain = stage.get(&format!("/lookup/{id}")).await;
+        let short = stage.ask("GET", &format!("/lookup/{id}"), &unknown, b"").await;
         let long = stage.get(&format!("/lookup/{id}?")).await;
         let posted = stage.post("/lookup", &format!(r#"{{"id":{id}}}"#)).await;
-        for other in [long, posted] {
-            assert_eq!((short.status, &short.body), (other.status, &other.body));
-            for name in ["etag", "content-type", "cache-status", "cache-control", "x-served-by"] {
-                assert_eq!(short.header(name), other.header(name), "{name}");
+        for other in [short, long, posted] {
+            assert_eq!((plain.status, &plain.body), (other.status, &other.body));
+            assert_eq!(plain.names(), other.names());
+            for name in
+                ["etag", "content-type", "content-length", "cache-status", "cache-control", "x-served-by"]
+            {
+                assert_eq!(plain.header(name), other.header(name), "{name}");
             }
-            assert_ne!(short.header("x-request-id"), other.header("x-request-id"));
+            assert_ne!(plain.header("x-request-id"), other.header("x-request-id"));
         }
     }
     assert_eq!(stage.get("/lookup/8").await.problem().0, "not-found");
@@ -210,6 +211,71 @@ async fn requests_that_come_at_once_are_answered_in_their_order() {
 }
 
 #[tokio::test]
+async fn an_answer_does_not_wait_for_the_end_of_the_next_request() {
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    let mut connection = stage.connect().await;
+    for first in ["/livez", "/lookup/7"] {
+        connection.write(format!("GET {first} HTTP/1.1\r\nhost: s\r\n\r\nGET /look").as_bytes()).await;
+        assert_eq!(connection.answer(false).await.status, 200, "{first}");
+        connection.write(b"up/7 HTTP/1.1\r\nhost: s\r\n\r\n").await;
+        assert_eq!(connection.answer(false).await.json()["id"], 7);
+    }
+}
+
+/// As many turns as any task could need to do all that it can.
+async fn all_others_wait() {
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_wait_and_are_not_lost() {
+    // Their answers are more than sockets hold.
+    const REQUESTS: usize = 50_000;
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    let mut connection = stage.connect().await;
+    let requests = "GET /lookup/7 HTTP/1.1\r\nhost: s\r\n\r\n".repeat(REQUESTS);
+    let mut unwritten = requests.as_bytes();
+    while let Ok(written) = connection.stream.try_write(unwritten)
+        && written > 0
+    {
+        unwritten = &unwritten[written..];
+        all_others_wait().await;
+    }
+    for number in 0..REQUESTS {
+        assert_eq!(connection.answer(false).await.status, 200, "{number}");
+        if let Ok(written) = connection.stream.try_write(unwritten) {
+            unwritten = &unwritten[written..];
+        }
+    }
+    assert!(unwritten.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_no_request() {
+    let smuggled = "GET /lookup/7 HTTP/1.1\r\nhost: s\r\n\r\n";
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    for target in ["/nowhere", "/buy", "/lookup/7"] {
+        for (there, length) in [(0, smuggled.len()), (smuggled.len(), smuggled.len()), (10, 100_000)] {
+            let mut connection = stage.connect().await;
+            let head = format!("POST {target} HTTP/1.1\r\nhost: s\r\ncontent-length: {length}\r\n\r\n");
+            let (begin, rest) = smuggled.split_at(there);
+            connection.write([head.as_str(), begin].concat().as_bytes()).await;
+            assert!(connection.answer(false).await.status >= 400, "{target}");
+            // It may have closed its side by now.
+            drop(connection.stream.try_write(rest.as_bytes()));
+            drop(connection.stream.try_write(b"GET /livez HTTP/1.1\r\nhost: s\r\n\r\n"));
+            let more = connection.all_until_closed_or("\"live\":true").await;
+            assert!(!more.contains("Book 7"), "{target} {there} {length}: {more}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_told_so_and_a_freed_place_is_taken_again() {
     let stage = Stage::open("connections = 1").await;
     let mut first = stage.connect().await;
@@ -286,38 +352,6 @@ async fn a_listener_hears_the_status_and_what_happens_until_the_end() {
     stage.trigger.fire();
     listener.closed().await;
     stage.ended().await;
-}
-
-#[tokio::test]
-async fn a_connection_that_stays_silent_is_closed_at_the_second_look() {
-    let stage = Stage::open("").await;
-    stage.cache(7, true);
-    let router = router(stage.app.clone());
-    let mut server = Server {
-        front: Arc::new(Front::new(stage.app.clone(), router, Arc::new(Metrics::new()))),
-        places: Arc::new(Semaphore::new(2)),
-        refusals: Arc::new(Semaphore::new(1)),
-        tasks: JoinSet::new(),
-        connections: HashMap::new(),
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut clients = Vec::new();
-    for _ in 0..2 {
-        clients.push(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
-        server.take(listener.accept().await.unwrap().0);
-    }
-    server.close_silent();
-    let asking = clients.remove(0);
-    asking.writable().await.unwrap();
-    asking.try_write(b"GET /lookup/7 HTTP/1.1\r\nhost: s\r\n\r\n").unwrap();
-    within(asking.readable()).await.unwrap();
-    server.close_silent();
-    let ended = within(server.tasks.join_next_with_id()).await.unwrap();
-    assert!(ended.as_ref().unwrap_err().is_cancelled(), "the one that has said nothing");
-    server.forget(ended);
-    assert_eq!(server.connections.len(), 1, "the one that was answered stays");
-    server.close_silent();
-    assert!(within(server.tasks.join_next()).await.unwrap().unwrap_err().is_cancelled());
 }
 
 #[test]

@@ -27,20 +27,20 @@ use crate::shards::Shards;
 use crate::writers::Writers;
 
 /// Longer than anything here takes: reaching it means that a test has failed.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(in crate::server) const DEADLINE: Duration = Duration::from_secs(20);
 
-pub(super) struct Stage {
-    pub(super) app: App,
-    pub(super) address: String,
-    pub(super) token: String,
-    pub(super) trigger: shutdown::Trigger,
-    pub(super) serving: JoinSet<()>,
+pub(in crate::server) struct Stage {
+    pub(in crate::server) app: App,
+    pub(in crate::server) address: String,
+    pub(in crate::server) token: String,
+    pub(in crate::server) trigger: shutdown::Trigger,
+    pub(in crate::server) serving: JoinSet<()>,
     _folder: tempfile::TempDir,
 }
 
 impl Stage {
     /// Serves, with these limits.
-    pub(super) async fn open(limits: &str) -> Self {
+    pub(in crate::server) async fn open(limits: &str) -> Self {
         let (app, token, folder) = app(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     /// Puts a book into the cache, or the absence of one.
-    pub(super) fn cache(&self, id: u64, is_there: bool) {
+    pub(in crate::server) fn cache(&self, id: u64, is_there: bool) {
         let book = is_there.then(|| book(id));
         let answer = BookAnswer::new(book, &"catalog-1".into());
         let query = Query::Book(id.try_into().unwrap());
@@ -61,12 +61,12 @@ impl Stage {
         }
     }
 
-    pub(super) async fn connect(&self) -> Connection {
+    pub(in crate::server) async fn connect(&self) -> Connection {
         Connection { stream: TcpStream::connect(&self.address).await.unwrap(), read: Vec::new() }
     }
 
     /// One request on a connection of its own.
-    pub(super) async fn ask(
+    pub(in crate::server) async fn ask(
         &self,
         method: &str,
         target: &str,
@@ -78,21 +78,21 @@ impl Stage {
         connection.answer(method == "HEAD").await
     }
 
-    pub(super) async fn get(&self, target: &str) -> Answer {
+    pub(in crate::server) async fn get(&self, target: &str) -> Answer {
         self.ask("GET", target, &[], b"").await
     }
 
-    pub(super) async fn post(&self, target: &str, json: &str) -> Answer {
+    pub(in crate::server) async fn post(&self, target: &str, json: &str) -> Answer {
         self.ask("POST", target, &[("content-type", "application/json")], json.as_bytes()).await
     }
 
     /// Returns once serving has ended.
-    pub(super) async fn ended(&mut self) {
+    pub(in crate::server) async fn ended(&mut self) {
         within(self.serving.join_next()).await.unwrap().unwrap();
     }
 }
 
-pub(super) async fn within<F: Future>(future: F) -> F::Output {
+pub(in crate::server) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(DEADLINE, future).await.expect("it takes too long")
 }
 
@@ -146,14 +146,20 @@ fn book(id: u64) -> Book {
     Book { id: BookId::try_from(id).unwrap(), facts, cost_cents: 500, quantity: 3, version: Index(9) }
 }
 
-pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+pub(in crate::server) struct Connection {
+    pub(in crate::server) stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Connection {
     /// Sends a request whole. The server may have answered and stopped to read before its end.
-    pub(super) async fn send(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(in crate::server) async fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
         let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: store\r\n").into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -166,12 +172,12 @@ impl Connection {
         self.stream.write_all(&bytes).await.unwrap();
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) {
+    pub(in crate::server) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
     /// Reads the next answer.
-    pub(super) async fn answer(&mut self, is_head: bool) -> Answer {
+    pub(in crate::server) async fn answer(&mut self, is_head: bool) -> Answer {
         let head_end = self.read_until(b"\r\n\r\n").await;
         let head: Vec<u8> = self.read.drain(..head_end).collect();
         let head = String::from_utf8(head).unwrap();
@@ -192,7 +198,7 @@ impl Connection {
     }
 
     /// Reads up to and with some bytes, and says where they end.
-    pub(super) async fn read_until(&mut self, mark: &[u8]) -> usize {
+    pub(in crate::server) async fn read_until(&mut self, mark: &[u8]) -> usize {
         loop {
             if let Some(at) = self.read.windows(mark.len()).position(|window| window == mark) {
                 return at + mark.len();
@@ -201,8 +207,14 @@ impl Connection {
         }
     }
 
+    /// All that comes until the server closes its side, or says this.
+    pub(in crate::server) async fn all_until_closed_or(&mut self, mark: &str) -> String {
+        while !String::from_utf8_lossy(&self.read).contains(mark) && self.read_more().await {}
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
     /// Returns once the server has closed its side.
-    pub(super) async fn closed(&mut self) {
+    pub(in crate::server) async fn closed(&mut self) {
         while self.read_more().await {}
     }
 
@@ -213,28 +225,35 @@ impl Connection {
 }
 
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(in crate::server) struct Answer {
+    pub(in crate::server) status: u16,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(in crate::server) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(in crate::server) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
+    /// The names of all headers, in their order by the alphabet.
+    pub(in crate::server) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(in crate::server) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// Every value of a header.
-    pub(super) fn all(&self, name: &str) -> Vec<&str> {
+    pub(in crate::server) fn all(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
     }
 
     /// The problem's name and field.
-    pub(super) fn problem(&self) -> (String, Option<String>) {
+    pub(in crate::server) fn problem(&self) -> (String, Option<String>) {
         let json = self.json();
         let name = json["type"].as_str().and_then(|kind| kind.strip_prefix("/problems/")).unwrap_or_default();
         (name.to_owned(), json["field"].as_str().map(str::to_owned))

@@ -1,0 +1,129 @@
+//! The short way: plain lookups of cached books, from a socket's bytes to a socket's bytes.
+//!
+//! It is where each connection begins and rests: while nothing comes, there is no buffer, no parser and no
+//! request, only the socket. Whatever comes that is not plain is left to hyper as it is.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::desk::Desk;
+use super::pulse::Pulse;
+use crate::api::front::Front;
+use crate::api::plain::PlainLookup;
+
+/// So much is written before further requests are answered that came at once.
+const OUT_BYTES: usize = 64 * 1024;
+
+/// A connection on the short way.
+#[derive(Debug)]
+pub(super) struct ShortWay {
+    pub(super) stream: TcpStream,
+    /// What came, and has no answer yet.
+    pub(super) read: Bytes,
+    /// What the socket did not take at once.
+    unwritten: Bytes,
+}
+
+/// How a connection leaves the short way.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// With a request that is not for here.
+    Asked,
+    /// For ever: its client has said all that it had to say.
+    Ended,
+    /// For ever: it was told to stop.
+    Stopped,
+}
+
+impl ShortWay {
+    /// A connection of which these bytes have been read.
+    pub(super) fn new(stream: TcpStream, read: Bytes) -> Self {
+        Self { stream, read, unwritten: Bytes::new() }
+    }
+
+    /// Answers until something else is asked, or nothing more.
+    pub(super) fn poll(
+        &mut self,
+        client: IpAddr,
+        front: &Front,
+        pulse: &Arc<Pulse>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Left>> {
+        loop {
+            ready!(self.poll_write_rest(pulse, context))?;
+            let turn = Desk::with(|desk| self.poll_turn(client, front, pulse, desk, context));
+            match turn {
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(left))) => return Poll::Ready(Ok(left)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if pulse.is_stopped(context) => return Poll::Ready(Ok(Left::Stopped)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Answers what has come. Nothing, if there may be more to answer.
+    fn poll_turn(
+        &mut self,
+        client: IpAddr,
+        front: &Front,
+        pulse: &Pulse,
+        desk: &mut Desk,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Left>>> {
+        desk.set_date();
+        desk.out.clear();
+        let Desk { read, out, date, .. } = desk;
+        let answer_all = |bytes: &[u8], out: &mut Vec<u8>| {
+            let mut rest = bytes;
+            while out.len() < OUT_BYTES
+                && let Some((lookup, length)) = PlainLookup::read(rest)
+                && front.plain(client, &lookup, date.as_bytes(), out)
+            {
+                rest = rest.get(length..).unwrap_or_default();
+            }
+            bytes.len() - rest.len()
+        };
+        if self.read.is_empty() {
+            let mut buffer = ReadBuf::new(read);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(Some(Left::Ended)));
+            }
+            let answered = answer_all(bytes, out);
+            self.read = Bytes::copy_from_slice(bytes.get(answered..).unwrap_or_default());
+        } else {
+            let answered = answer_all(&self.read, out);
+            self.read.advance(answered);
+        }
+        if out.is_empty() {
+            return Poll::Ready(Ok(Some(Left::Asked)));
+        }
+        match Pin::new(&mut self.stream).poll_write(context, out) {
+            Poll::Ready(written) => {
+                pulse.beat();
+                self.unwritten = Bytes::copy_from_slice(out.get(written?..).unwrap_or_default());
+            }
+            Poll::Pending => self.unwritten = Bytes::copy_from_slice(out),
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Writes what the socket did not take before.
+    fn poll_write_rest(&mut self, pulse: &Pulse, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unwritten.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.unwritten))?;
+            pulse.beat();
+            self.unwritten.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
