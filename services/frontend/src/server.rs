@@ -1,6 +1,6 @@
 //! The public listener: who is let in, and on which lane.
 //!
-//! There is a [`Lane`] for each core. All connections are accepted here, and each is handed to the lane that has
+//! There is a lane (`lane`) for each core. All connections are accepted here, and each is handed to the lane that has
 //! the fewest: the kernel's own ways to spread them leave some lanes with twice as many as others, and whoever
 //! is on those waits twice as long. The first lane runs where everything else of the front end does, so that a
 //! few clients on it wake no other core.
