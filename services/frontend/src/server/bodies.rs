@@ -5,31 +5,33 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::pulse::{AtDrop, Half, Pulse};
+use super::pulse::{AtDrop, Busy, Half, Pulse};
 
 /// A body whose end is noted in its connection's pulse.
 #[derive(Debug)]
 pub(super) struct Noted<B> {
     body: B,
     half: Half,
+    /// Whoever makes the body has not got so far: that its client is silent is no wonder.
+    waits: Option<Busy>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Noted<B> {
     /// The body of a request: it has come to its end when that has been read.
     pub(super) fn of_request(body: B, pulse: &Arc<Pulse>) -> Self {
-        let mut noted = Self { body, half: Half::new(pulse, AtDrop::Stays) };
+        let mut noted = Self { body, half: Half::new(pulse, AtDrop::Stays), waits: None };
         noted.look();
         noted
     }
 
     /// The body of an answer: it has gone to its end when nobody wants more of it, such as that to a HEAD.
     pub(super) fn of_answer(body: B, pulse: &Arc<Pulse>) -> Self {
-        Self { body, half: Half::new(pulse, AtDrop::Ends) }
+        Self { body, half: Half::new(pulse, AtDrop::Ends), waits: None }
     }
 
     fn look(&mut self) {
@@ -47,12 +49,13 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Noted<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if frame.is_none() {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.waits = if frame.is_pending() { self.half.busy() } else { None };
+        if matches!(frame, Poll::Ready(None)) {
             self.half.end();
         }
         self.look();
-        Poll::Ready(frame)
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

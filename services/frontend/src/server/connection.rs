@@ -81,11 +81,17 @@ async fn serve_requests(way: ShortWay, client: IpAddr, front: &Arc<Front>, pulse
         .serve_connection(TokioIo::new(Socket::new(way.read, way.stream, Arc::clone(pulse))), service);
     let mut told = false;
     let ended = poll_fn(|context| {
-        if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
-            return Poll::Ready(ended.map(|()| false));
+        match connection.poll_without_shutdown(context) {
+            // hyper calls it the end when it will read no more, though an answer may not be written whole.
+            Poll::Ready(Ok(())) if pulse.is_unwritten() => return Poll::Pending,
+            Poll::Ready(ended) => return Poll::Ready(ended.map(|()| false)),
+            Poll::Pending => {}
         }
-        let stops = pulse.is_stopped(context);
-        let rests = asked.load(Ordering::Relaxed) && pulse.is_between_requests();
+        let (stops, asked) = (pulse.is_stopped(context), asked.load(Ordering::Relaxed));
+        if stops && !asked {
+            return Poll::Ready(Ok(false));
+        }
+        let rests = asked && pulse.is_between_requests();
         if told || pulse.is_unwritten() || !(stops || rests) {
             return Poll::Pending;
         }
@@ -97,9 +103,10 @@ async fn serve_requests(way: ShortWay, client: IpAddr, front: &Arc<Front>, pulse
     });
     let ended = ended.await;
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner().into_inner();
+    let (stream, unread) = parts.io.into_inner().into_parts();
     match ended {
-        Ok(true) => Served::All(ShortWay::new(stream, parts.read_buf)),
+        // Copied, for hyper's buffer is large, also when it is empty.
+        Ok(true) => Served::All(ShortWay::new(stream, [parts.read_buf, unread].concat().into())),
         Ok(false) => Served::Last(stream),
         Err(error) => {
             tracing::debug!(%error, %client, "a connection broke");

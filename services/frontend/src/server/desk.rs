@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use common::clock;
 
 /// What is read at once: many plain requests, or a large head whole.
-const READ_BYTES: usize = 16 * 1024;
+pub(super) const READ_BYTES: usize = 16 * 1024;
 
 thread_local! {
     static DESK: RefCell<Desk> = RefCell::new(Desk::new());

@@ -108,6 +108,11 @@ impl Half {
         Self { pulse: Some(Arc::clone(pulse)), at_drop }
     }
 
+    /// Being worked on, if it is an answer: for a request that is no excuse, its client may well be silent.
+    pub(super) fn busy(&self) -> Option<Busy> {
+        self.pulse.as_ref().filter(|_| self.at_drop == AtDrop::Ends).map(Busy::new)
+    }
+
     pub(super) fn end(&mut self) {
         if let Some(pulse) = self.pulse.take() {
             pulse.halves.fetch_sub(1, Ordering::Relaxed);

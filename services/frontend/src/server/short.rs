@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::desk::Desk;
+use super::desk::{Desk, READ_BYTES};
 use super::pulse::Pulse;
 use crate::api::front::Front;
 use crate::api::plain::PlainLookup;
@@ -29,6 +29,8 @@ pub(super) struct ShortWay {
     pub(super) read: Bytes,
     /// What the socket did not take at once.
     unwritten: Bytes,
+    /// What came at once was too much for one turn.
+    asks_for_more: bool,
 }
 
 /// How a connection leaves the short way.
@@ -45,10 +47,11 @@ pub(super) enum Left {
 impl ShortWay {
     /// A connection of which these bytes have been read.
     pub(super) fn new(stream: TcpStream, read: Bytes) -> Self {
-        Self { stream, read, unwritten: Bytes::new() }
+        Self { stream, read, unwritten: Bytes::new(), asks_for_more: false }
     }
 
-    /// Answers until something else is asked, or nothing more.
+    /// Answers until something else is asked, or nothing more. A client that asks for more than a turn can
+    /// answer waits for the lane's other connections to have theirs.
     pub(super) fn poll(
         &mut self,
         client: IpAddr,
@@ -58,7 +61,12 @@ impl ShortWay {
     ) -> Poll<io::Result<Left>> {
         loop {
             ready!(self.poll_write_rest(pulse, context))?;
-            let turn = Desk::with(|desk| self.poll_turn(client, front, pulse, desk, context));
+            let turn = if std::mem::take(&mut self.asks_for_more) {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            } else {
+                Desk::with(|desk| self.poll_turn(client, front, pulse, desk, context))
+            };
             match turn {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(left))) => return Poll::Ready(Ok(left)),
@@ -91,6 +99,7 @@ impl ShortWay {
             }
             bytes.len() - rest.len()
         };
+        let mut filled = false;
         if self.read.is_empty() {
             let mut buffer = ReadBuf::new(read);
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
@@ -99,10 +108,11 @@ impl ShortWay {
                 return Poll::Ready(Ok(Some(Left::Ended)));
             }
             let answered = answer_all(bytes, out);
+            filled = bytes.len() == READ_BYTES;
             self.read = Bytes::copy_from_slice(bytes.get(answered..).unwrap_or_default());
         } else {
             let answered = answer_all(&self.read, out);
-            self.read.advance(answered);
+            advance(&mut self.read, answered);
         }
         if out.is_empty() {
             return Poll::Ready(Ok(Some(Left::Asked)));
@@ -114,6 +124,7 @@ impl ShortWay {
             }
             Poll::Pending => self.unwritten = Bytes::copy_from_slice(out),
         }
+        self.asks_for_more = filled || !self.read.is_empty();
         Poll::Ready(Ok(None))
     }
 
@@ -122,8 +133,61 @@ impl ShortWay {
         while !self.unwritten.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.unwritten))?;
             pulse.beat();
-            self.unwritten.advance(written);
+            advance(&mut self.unwritten, written);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Moves on in some bytes, of which nothing is kept when nothing is left.
+fn advance(bytes: &mut Bytes, count: usize) {
+    bytes.advance(count);
+    if bytes.is_empty() {
+        *bytes = Bytes::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::super::tests::stage::{Stage, within};
+    use super::*;
+    use crate::api::router;
+    use crate::metrics::Metrics;
+
+    /// Of so many, a turn answers a small part.
+    const REQUESTS: usize = 100_000;
+
+    #[tokio::test]
+    async fn who_asks_for_much_at_once_gets_it_turn_by_turn() {
+        let stage = Stage::open("").await;
+        stage.cache(7, true);
+        let front = Front::new(stage.app.clone(), router(stage.app.clone()), Arc::new(Metrics::new()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = within(listener.accept()).await.unwrap().0;
+        let requests = "GET /lookup/7 HTTP/1.1\r\n\r\n".repeat(REQUESTS);
+        let mut way = ShortWay::new(stream, requests.clone().into());
+        let pulse = Arc::new(Pulse::default());
+        let hears = tokio::spawn(async move { client.read_to_end(&mut Vec::new()).await });
+        let mut turns = 0;
+        let left = poll_fn(|context| {
+            let left = way.poll(Ipv4Addr::LOCALHOST.into(), &front, &pulse, context);
+            turns += 1;
+            if turns == 3 {
+                pulse.stop();
+            }
+            left
+        });
+        assert_eq!(within(left).await.unwrap(), Left::Stopped, "though there was more to answer");
+        assert!((3..30).contains(&turns), "{turns}");
+        assert!(!way.read.is_empty() && way.read.len() < requests.len(), "{}", way.read.len());
+        drop(way);
+        assert!(within(hears).await.unwrap().unwrap() > 0);
     }
 }

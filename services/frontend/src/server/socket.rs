@@ -26,9 +26,9 @@ impl Socket {
         Self { read, stream, pulse }
     }
 
-    /// The stream alone.
-    pub(super) fn into_inner(self) -> TcpStream {
-        self.stream
+    /// The stream, and what was read of it that hyper has not asked for.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.read)
     }
 
     fn mark(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

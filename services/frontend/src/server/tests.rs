@@ -255,6 +255,25 @@ async fn answers_that_nobody_takes_wait_and_are_not_lost() {
 }
 
 #[tokio::test]
+async fn nothing_that_came_is_lost_between_hyper_and_the_short_way() {
+    const LOOKUPS: usize = 400;
+    let stage = Stage::open("").await;
+    stage.cache(7, true);
+    let mut connection = stage.connect().await;
+    // More at once than hyper reads at once, and more requests than it answers in one go.
+    let other = "GET /lookup/7 HTTP/1.1\r\nhost: s\r\nif-none-match: \"no\"\r\n\r\n".repeat(40);
+    let plain = "GET /lookup/7 HTTP/1.1\r\nhost: s\r\n\r\n".repeat(LOOKUPS);
+    for _ in 0..3 {
+        connection.write([other.as_str(), plain.as_str()].concat().as_bytes()).await;
+        for number in 0..40 + LOOKUPS {
+            assert_eq!(connection.answer(false).await.status, 200, "{number}");
+        }
+    }
+    connection.send("GET", "/livez", &[], b"").await;
+    assert_eq!(connection.answer(false).await.status, 200, "and nothing more has come");
+}
+
+#[tokio::test]
 async fn a_body_that_nobody_reads_is_no_request() {
     let smuggled = "GET /lookup/7 HTTP/1.1\r\nhost: s\r\n\r\n";
     let stage = Stage::open("").await;
