@@ -2,9 +2,9 @@
 //!
 //! A background thread moves its pages into the database as they come, which disturbs nobody; the log
 //! then starts again from its front whenever nobody reads from it. Under a load that leaves no such
-//! moment, the writer stops once in a while and empties it.
+//! moment, the writer stops once in a while and has it start again. The file keeps its size then: to give its
+//! blocks back, only to take them again, kept all writes waiting for longer than all the rest.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,14 +12,17 @@ use rusqlite::Connection;
 
 use super::error::StoreError;
 use super::read::Readers;
-use super::schema::{Place, beside};
+use super::schema::Place;
 
-/// The size of the write-ahead log at which the writer empties it.
+/// The length of the write-ahead log at which the writer has it start again. A file that has become longer all the same is
+/// cut off there.
 pub(super) const WAL_BYTES_MAX: u64 = 64 << 20;
-/// How much more it may grow before the next try, when readers keep the writer from emptying it.
+/// How much more it may grow before the next try, when readers keep it from starting again.
 const WAL_BYTES_MORE: u64 = 16 << 20;
+/// A page and its header in the write-ahead log.
+const FRAME_BYTES: u64 = 4096 + 24;
 /// How long the writer waits for readers then: all writes wait with it.
-const EMPTYING_WAIT: Duration = Duration::from_millis(50);
+const READERS_WAIT: Duration = Duration::from_millis(50);
 
 /// What a checkpoint did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +56,7 @@ impl Readers {
 }
 
 fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<(bool, Checkpoint)> {
-    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| {
         let pages = |column| row.get(column).map(|pages: i64| u64::try_from(pages).unwrap_or(0));
         Ok((row.get::<_, i64>(0)? == 0, Checkpoint { pages: pages(1)?, moved: pages(2)? }))
     })
@@ -73,30 +76,35 @@ impl Default for WalLimit {
 }
 
 impl WalLimit {
-    /// Empties the log if it is too long. That it can't is no failure of the write before it: the log
+    /// Has the log start again if it is too long. That it can't is no failure of the write before it: the log
     /// grows on, and a later write tries again.
     pub(super) fn keep(&mut self, conn: &Connection, place: &Place) {
         let Place::File(path) = place else { return };
-        let size = fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len());
-        if size <= self.bytes_max.max(self.next_try) {
+        let bytes = match checkpoint(conn, "NOOP") {
+            Ok((_, Checkpoint { pages, .. })) => pages * FRAME_BYTES,
+            Err(problem) => {
+                return tracing::warn!(file = %path.display(), %problem, "the write-ahead log has no length");
+            }
+        };
+        if bytes <= self.bytes_max.max(self.next_try) {
             return;
         }
-        match empty(conn) {
+        match start_again(conn) {
             Ok(true) => self.next_try = 0,
-            Ok(false) => self.postpone(path, size, "readers hold it"),
-            Err(problem) => self.postpone(path, size, &problem.to_string()),
+            Ok(false) => self.postpone(path, bytes, "readers hold it"),
+            Err(problem) => self.postpone(path, bytes, &problem.to_string()),
         }
     }
 
     fn postpone(&mut self, path: &Path, bytes: u64, problem: &str) {
         self.next_try = bytes + WAL_BYTES_MORE;
-        tracing::warn!(file = %path.display(), bytes, problem, "the write-ahead log can't be emptied now");
+        tracing::warn!(file = %path.display(), bytes, problem, "the write-ahead log can't start again now");
     }
 }
 
-fn empty(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.busy_timeout(EMPTYING_WAIT)?;
-    let done = checkpoint(conn, "TRUNCATE");
+fn start_again(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.busy_timeout(READERS_WAIT)?;
+    let done = checkpoint(conn, "RESTART");
     conn.busy_timeout(super::schema::BUSY_WAIT)?;
     done.map(|(complete, _)| complete)
 }

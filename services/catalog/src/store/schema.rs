@@ -13,6 +13,7 @@ use protocol::ids::StoreId;
 use protocol::mutant;
 use rusqlite::{Connection, OpenFlags};
 
+use super::checkpoint::WAL_BYTES_MAX;
 use super::error::{Step, StoreError};
 use super::meta::{Meta, Part};
 use super::migrations::{migrate, version, version_known};
@@ -81,6 +82,7 @@ impl Place {
             let synchronous = if mutant!(NoFsync) { "off" } else { "full" };
             conn.pragma_update(None, "synchronous", synchronous)?;
             conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+            conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX.cast_signed())?;
             Ok(conn)
         };
         connect().map_err(|problem| StoreError::sqlite(self.path(), problem))
