@@ -24,7 +24,8 @@ const BAR_MAX: Duration = Duration::from_secs(60);
 
 /// A member that is this part of the write timeout behind the others is late.
 const LATE_PART: u32 = 20;
-/// A member is dropped once the others have waited for it for so many write timeouts more than they have not.
+/// A member is dropped once the vessel holds so many write timeouts: the writes have waited for it alone for twice
+/// as many more than they have not.
 const LATE_TIMEOUTS: u32 = 2;
 
 /// How long the writes have waited for one member alone: a vessel that fills with the time of waiting and

@@ -154,6 +154,7 @@ mod tests {
 
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     use super::super::tests::stage::{Stage, within};
     use super::*;
@@ -174,7 +175,8 @@ mod tests {
         let requests = "GET /lookup/7 HTTP/1.1\r\n\r\n".repeat(REQUESTS);
         let mut way = ShortWay::new(stream, requests.clone().into());
         let pulse = Arc::new(Pulse::default());
-        let hears = tokio::spawn(async move { client.read_to_end(&mut Vec::new()).await });
+        let mut hears = JoinSet::new();
+        hears.spawn(async move { client.read_to_end(&mut Vec::new()).await });
         let mut turns = 0;
         let left = poll_fn(|context| {
             let left = way.poll(Ipv4Addr::LOCALHOST.into(), &front, &pulse, context);
@@ -188,6 +190,6 @@ mod tests {
         assert!((3..30).contains(&turns), "{turns}");
         assert!(!way.read.is_empty() && way.read.len() < requests.len(), "{}", way.read.len());
         drop(way);
-        assert!(within(hears).await.unwrap().unwrap() > 0);
+        assert!(within(hears.join_next()).await.unwrap().unwrap().unwrap() > 0);
     }
 }
