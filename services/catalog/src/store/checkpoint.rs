@@ -14,12 +14,12 @@ use super::error::StoreError;
 use super::read::Readers;
 use super::schema::Place;
 
-/// The length of the write-ahead log at which the writer has it start again. A file that has become longer all the same is
-/// cut off there.
+/// The length of the write-ahead log at which the writer has it start again. A file that has become longer all
+/// the same is cut off there.
 pub(super) const WAL_BYTES_MAX: u64 = 64 << 20;
 /// How much more it may grow before the next try, when readers keep it from starting again.
 const WAL_BYTES_MORE: u64 = 16 << 20;
-/// A page and its header in the write-ahead log.
+/// A page, of the size that new files have, and its header in the write-ahead log.
 const FRAME_BYTES: u64 = 4096 + 24;
 /// How long the writer waits for readers then: all writes wait with it.
 const READERS_WAIT: Duration = Duration::from_millis(50);
