@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -32,7 +32,7 @@ pub struct Closed;
 
 #[derive(Debug)]
 struct Outbox {
-    buffer: Mutex<BytesMut>,
+    buffer: Mutex<Buffer>,
     /// Absent while somebody writes, and for ever once the flush task has ended.
     pen: Mutex<Option<Pen>>,
     /// There is something for the flush task to do.
@@ -43,6 +43,13 @@ struct Outbox {
     closed: AtomicBool,
     /// The flush task is gone, and the socket with it.
     ended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: BytesMut,
+    /// The flush task was told of them; what was put without a push it knows nothing of.
+    told: bool,
 }
 
 /// The right to write to the socket, with what the socket has not taken yet.
@@ -80,7 +87,7 @@ impl<Out: DeserializeOwned> Unsent<Out> {
     /// # Errors
     /// If what is there is no message.
     pub fn take(&self) -> Result<Vec<Out>, RecvError> {
-        let mut buffer = std::mem::take(&mut *self.outbox.buffer.lock());
+        let mut buffer = std::mem::take(&mut self.outbox.buffer.lock().bytes);
         let mut messages = Vec::new();
         while let Some(message) = next_frame(&mut buffer)? {
             messages.push(message);
@@ -101,7 +108,10 @@ impl Pen {
             // A large message came by: its memory is not kept for ever.
             self.page = BytesMut::new();
         }
-        std::mem::swap(&mut *outbox.buffer.lock(), &mut self.page);
+        let mut buffer = outbox.buffer.lock();
+        std::mem::swap(&mut buffer.bytes, &mut self.page);
+        buffer.told = false;
+        drop(buffer);
         !self.page.is_empty()
     }
 
@@ -142,7 +152,7 @@ impl Outbox {
         *place = Some(pen);
         drop(place);
         // Whoever came while the pen was away has left it to the flush task.
-        if unwritten || !self.buffer.lock().is_empty() || self.closed.load(Ordering::Acquire) {
+        if unwritten || !self.buffer.lock().bytes.is_empty() || self.closed.load(Ordering::Acquire) {
             self.filled.notify_one();
         }
     }
@@ -179,34 +189,36 @@ impl<Out: Serialize> LinkSender<Out> {
     /// # Errors
     /// If the link is closed.
     pub fn send(&self, message: &Out) -> Result<(), Closed> {
-        if self.enter(message)? {
+        if !std::mem::replace(&mut self.enter(message)?.told, true) {
             self.outbox.filled.notify_one();
         }
         Ok(())
     }
 
-    /// Puts a message into the outbox, where it stays until the caller's [`LinkSender::push`].
+    /// Puts a message into the outbox, where it stays until somebody's [`LinkSender::push`] or the next
+    /// [`LinkSender::send`].
     ///
     /// # Errors
     /// If the link is closed.
     pub fn put(&self, message: &Out) -> Result<(), Closed> {
-        self.enter(message).map(|_| ())
+        self.enter(message).map(drop)
     }
 
-    /// Puts a message into the outbox. Whether it is the first one there.
-    fn enter(&self, message: &Out) -> Result<bool, Closed> {
+    /// Puts a message into the outbox.
+    fn enter(&self, message: &Out) -> Result<MutexGuard<'_, Buffer>, Closed> {
         if self.is_closed() {
             return Err(Closed);
         }
-        let mut buffer = self.outbox.buffer.lock();
+        let mut guard = self.outbox.buffer.lock();
+        let buffer = &mut guard.bytes;
         let start = buffer.len();
         buffer.extend_from_slice(&[0; LENGTH_BYTES]);
-        let encoded = postcard::to_io(message, BufferWriter(&mut buffer)).is_ok();
+        let encoded = postcard::to_io(message, BufferWriter(buffer)).is_ok();
         let length = buffer.len() - start - LENGTH_BYTES;
         let too_much = length > FRAME_BYTES_MAX || buffer.len() > OUTBOX_BYTES_MAX;
         if !encoded || too_much {
             buffer.truncate(start);
-            drop(buffer);
+            drop(guard);
             tracing::warn!(bytes = length, "the link is cut: its outbox is full or the message too long");
             self.outbox.cut();
             return Err(Closed);
@@ -215,7 +227,7 @@ impl<Out: Serialize> LinkSender<Out> {
         if let Some(place) = buffer.get_mut(start..start + LENGTH_BYTES) {
             place.copy_from_slice(&header);
         }
-        Ok(start == 0)
+        Ok(guard)
     }
 }
 
@@ -248,7 +260,7 @@ impl<Out> LinkSender<Out> {
             if self.is_closed() {
                 return Err(Closed);
             }
-            if self.outbox.buffer.lock().len() < ROOM_BYTES {
+            if self.outbox.buffer.lock().bytes.len() < ROOM_BYTES {
                 return Ok(());
             }
             emptied.await;
@@ -318,7 +330,7 @@ impl Flush {
             // A pen that is not put back closes the socket.
             let Some(pen) = write_all(outbox, pen).await else { return };
             // Looked at before the pen is back: whatever came in before the end is written.
-            let closed = outbox.closed.load(Ordering::Acquire) && outbox.buffer.lock().is_empty();
+            let closed = outbox.closed.load(Ordering::Acquire) && outbox.buffer.lock().bytes.is_empty();
             if closed {
                 return;
             }
@@ -384,7 +396,6 @@ mod tests {
         let first = timeout(DEADLINE, receiver.recv_many()).await.unwrap().unwrap();
         assert_eq!(first, [vec![1], vec![2]], "one push is one write");
         sender.put(&vec![3]).unwrap();
-        sender.push();
         sender.send(&vec![4]).unwrap();
         for expected in [3, 4] {
             assert_eq!(timeout(DEADLINE, receiver.recv()).await.unwrap().unwrap(), [expected]);

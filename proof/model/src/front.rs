@@ -100,7 +100,9 @@ impl State {
 
     fn carry_out_of_front(&mut self, front: usize, effect: Effect<Ticket>) {
         match effect {
-            Effect::Send { to, message } => self.send_to_node(front, &to, message),
+            Effect::Send { to, message } | Effect::Tell { to, message } => {
+                self.send_to_node(front, &to, message);
+            }
             Effect::ReadView => {
                 let stored = self.stored.as_deref().cloned();
                 self.note(|| format!("f{front} finds {} in the view store", view_text(stored.as_ref())));

@@ -174,7 +174,7 @@ impl World {
 
     fn carry_out_of_front(&mut self, id: FrontId, effect: Effect<Ticket>) {
         match effect {
-            Effect::Send { to, message } => self.send(id, &to, message),
+            Effect::Send { to, message } | Effect::Tell { to, message } => self.send(id, &to, message),
             Effect::ReadView => self.begin_view_read(id),
             Effect::Swap { expected, view } => self.begin_swap(id, expected, view),
             Effect::Invalidate { upto, touched } => {

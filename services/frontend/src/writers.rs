@@ -32,6 +32,9 @@ const EVENTS_MAX: usize = 4096;
 const EVENTS_AT_ONCE: usize = 256;
 /// How many write timeouts a caller waits: enough to find a silent member and to go on without it.
 pub const PATIENCE_TIMEOUTS: u32 = 3;
+/// How long a word that nobody waits for may wait for another message to go with. A link is woken for each of them
+/// otherwise, in the middle of the next write.
+const UNHURRIED: Duration = Duration::from_millis(5);
 /// How long the task sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -53,20 +56,38 @@ pub enum Ticket {
 
 impl Ticket {
     /// Tells the caller what became of its write. Over a link the answer goes with its next push.
-    pub fn complete(self, result: Result<Outcome, WriteFailure>) {
+    pub fn complete(self, result: Result<Outcome, WriteFailure>) -> Told {
         match self {
             // A caller that has gone asks again with its key, if it wants to know.
-            Self::Local(caller) => drop(caller.send(result)),
+            Self::Local(caller) => {
+                drop(caller.send(result));
+                Told::Here
+            }
             Self::Remote { link, call, asked_here } => match (asked_here, result) {
                 (Some(request), Ok(outcome)) => {
                     request.answer(outcome);
                     drop(link.put(&InternalReply::Answered { call }));
+                    Told::Word(link)
                 }
                 // What a failure means is for the order node to say: it knows of earlier attempts.
-                (_, result) => drop(link.put(&InternalReply::Submitted { call, result })),
+                (_, result) => {
+                    drop(link.put(&InternalReply::Submitted { call, result }));
+                    Told::Answer(link)
+                }
             },
         }
     }
+}
+
+/// What a completed ticket leaves to do.
+#[derive(Debug)]
+pub enum Told {
+    /// Nothing.
+    Here,
+    /// This link has an answer that somebody waits for.
+    Answer(LinkSender<InternalReply>),
+    /// This link has a word that a call is over, which nobody waits for.
+    Word(LinkSender<InternalReply>),
 }
 
 /// What a writer is told.
@@ -139,7 +160,7 @@ impl Writers {
     }
 }
 
-/// The links that a round of effects has put messages on: each is written to once, at the end of it.
+/// The links that messages were put on, each of which is written to once.
 #[derive(Debug, Default)]
 struct Written {
     replicas: Vec<NodeId>,
@@ -153,19 +174,17 @@ impl Written {
         }
     }
 
-    fn caller(&mut self, ticket: &Ticket) {
-        if let Ticket::Remote { link, .. } = ticket
-            && !self.callers.iter().any(|known| known.is_same(link))
-        {
-            self.callers.push(link.clone());
+    fn caller(&mut self, link: LinkSender<InternalReply>) {
+        if !self.callers.iter().any(|known| known.is_same(&link)) {
+            self.callers.push(link);
         }
     }
 
-    fn push(self, catalogs: &Catalogs) {
-        for node in &self.replicas {
-            catalogs.push(node);
+    fn push(&mut self, catalogs: &Catalogs) {
+        for node in self.replicas.drain(..) {
+            catalogs.push(&node);
         }
-        for link in self.callers {
+        for link in self.callers.drain(..) {
             link.push();
         }
     }
@@ -181,6 +200,9 @@ struct Driver {
     writer: Writer<Ticket>,
     around: Surroundings,
     storing: JoinSet<Stored>,
+    /// What can wait, and until when.
+    unhurried: Written,
+    unhurried_until: Option<Instant>,
 }
 
 /// Runs a shard's writer for as long as anybody may tell it something.
@@ -195,10 +217,13 @@ pub async fn run(
     let write_timeout = config.timeouts.write;
     let options = Options { write_timeout, patience: write_timeout * PATIENCE_TIMEOUTS };
     let writer = Writer::new(shard, me, replicas, options, Instant::now());
-    let mut driver = Driver { shard, writer, around, storing: JoinSet::new() };
+    let unhurried = Written::default();
+    let mut driver =
+        Driver { shard, writer, around, storing: JoinSet::new(), unhurried, unhurried_until: None };
     let mut waiting = Vec::with_capacity(EVENTS_AT_ONCE);
     loop {
-        let deadline = driver.writer.deadline().unwrap_or_else(|| Instant::now() + IDLE);
+        let deadlines = [driver.writer.deadline(), driver.unhurried_until];
+        let deadline = deadlines.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + IDLE);
         tokio::select! {
             biased;
             Some(stored) = driver.storing.join_next() => {
@@ -221,14 +246,10 @@ pub async fn run(
                 driver.take(&mut waiting);
                 // Under a load that leaves no pause, what is due is due all the same.
                 if deadline <= Instant::now() {
-                    let effects = driver.writer.tick(Instant::now());
-                    driver.carry_out(effects);
+                    driver.tick();
                 }
             }
-            () = tokio::time::sleep_until(deadline.into()) => {
-                let effects = driver.writer.tick(Instant::now());
-                driver.carry_out(effects);
-            }
+            () = tokio::time::sleep_until(deadline.into()) => driver.tick(),
         }
         driver.publish();
     }
@@ -261,6 +282,15 @@ impl Driver {
         }
     }
 
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let effects = self.writer.tick(now);
+        self.carry_out(effects);
+        if self.unhurried_until.take_if(|until| *until <= now).is_some() {
+            self.unhurried.push(&self.around.catalogs);
+        }
+    }
+
     fn carry_out(&mut self, effects: Vec<Effect<Ticket>>) {
         let shard = self.shard;
         let mut written = Written::default();
@@ -270,6 +300,11 @@ impl Driver {
                 Effect::Send { to, message } => {
                     self.around.catalogs.put(&to, shard, message);
                     written.replica(to);
+                }
+                Effect::Tell { to, message } => {
+                    self.around.catalogs.put(&to, shard, message);
+                    self.unhurried.replica(to);
+                    self.soon();
                 }
                 Effect::ReadView => {
                     let store = self.around.view_store.clone();
@@ -305,14 +340,22 @@ impl Driver {
                         state.set_commit(index);
                     }
                 }
-                Effect::Complete { ticket, result } => {
-                    written.caller(&ticket);
-                    ticket.complete(result);
-                }
+                Effect::Complete { ticket, result } => match ticket.complete(result) {
+                    Told::Here => {}
+                    Told::Answer(link) => written.caller(link),
+                    Told::Word(link) => {
+                        self.unhurried.caller(link);
+                        self.soon();
+                    }
+                },
                 Effect::Happening(happening) => self.around.happenings.shard(&happening),
             }
         }
         written.push(&self.around.catalogs);
+    }
+
+    fn soon(&mut self) {
+        self.unhurried_until.get_or_insert_with(|| Instant::now() + UNHURRIED);
     }
 
     /// Whether a replica can write, for people: the writer has rules of its own for what follows from it.

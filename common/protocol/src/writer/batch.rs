@@ -135,12 +135,11 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Tells all members and joiners what is committed, and asks them for a sign of life.
-    pub(super) fn send_commit_index(&self) -> Vec<Effect<T>> {
+    /// Tells all members and joiners what is committed.
+    pub(super) fn tell_commit_index(&self) -> Vec<Effect<T>> {
         let message = self.empty_append();
-        let mut effects = self.to_all_members(&message);
-        effects.extend(self.joiners().into_iter().map(|to| Effect::Send { to, message: message.clone() }));
-        effects
+        let all = self.members().cloned().chain(self.joiners());
+        all.map(|to| Effect::Tell { to, message: message.clone() }).collect()
     }
 
     /// An append without entries, behind what every member has.
@@ -258,7 +257,7 @@ impl<T> Writer<T> {
         effects.extend(self.pump(now));
         if self.batch.is_none() && self.is_leading() {
             // Where no batch follows at once, the members hear of the commit by an empty append.
-            effects.extend(self.send_commit_index());
+            effects.extend(self.tell_commit_index());
         }
         effects
     }

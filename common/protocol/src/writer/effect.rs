@@ -18,6 +18,13 @@ pub enum Effect<T> {
         /// What.
         message: ToReplica,
     },
+    /// Send this to a replica as well, but without hurry: nobody waits for it, so it may go with what is sent next.
+    Tell {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: ToReplica,
+    },
     /// Read the view from the view store and call `view_read`.
     ReadView,
     /// Put this view into the view store if the one there has the expected epoch (0: if there is none),

@@ -384,7 +384,7 @@ impl<T> Writer<T> {
         effects.extend(self.recover_all(now));
         effects.extend(self.pump(now));
         if self.batch.is_none() {
-            effects.extend(self.send_commit_index());
+            effects.extend(self.tell_commit_index());
         }
         effects
     }
