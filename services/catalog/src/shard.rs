@@ -263,6 +263,7 @@ impl Driver {
             let effects = self.replica.tick(Instant::now());
             self.carry_out(effects);
             self.publish();
+            self.store.keep_short();
         }
     }
 

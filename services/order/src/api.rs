@@ -109,6 +109,7 @@ impl Desk {
                 }
             }
         }
+        self.buys.push();
     }
 
     fn buy(

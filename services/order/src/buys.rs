@@ -115,8 +115,9 @@ impl Table {
         let Self { lines, under_way, .. } = self;
         let Some(up) = lines.values().find(|up| up.is_open()) else { return };
         for buy in under_way.values_mut().filter(|buy| buy.on.is_none()) {
-            buy.send(up);
+            buy.put(up);
         }
+        up.line.sender.push();
     }
 
     /// Closes the lines of buys that were given up, unless others have been answered over them since: a
@@ -138,10 +139,11 @@ impl Up {
 }
 
 impl UnderWay {
-    /// If the line has closed in this moment, its end is about to be noticed and sends the buy again.
-    fn send(&mut self, up: &Up) {
+    /// Puts it on a line, which is yet to be pushed. If the line has closed in this moment, its end is about to be
+    /// noticed and sends the buy again.
+    fn put(&mut self, up: &Up) {
         self.on = Some(up.number);
-        if up.line.sender.send(&self.submit).is_ok() {
+        if up.line.sender.put(&self.submit).is_ok() {
             self.sends += 1;
         }
     }
@@ -164,7 +166,7 @@ impl Buys {
         Self { table: Mutex::default(), patience, begun: Notify::new(), idle: Notify::new() }
     }
 
-    /// Takes a buy: it is answered in any case, within the patience.
+    /// Takes a buy: it is answered in any case, within the patience. It leaves with the next [`Buys::push`].
     pub fn submit(&self, buy: Buy, now: Instant) {
         let Buy { caller, serves, trace, shard, command } = buy;
         let mut table = self.table.lock();
@@ -186,13 +188,20 @@ impl Buys {
         }
         table.buys_made += 1;
         if let Some(up) = table.up() {
-            buy.send(up);
+            buy.put(up);
         }
         let is_first = table.under_way.is_empty();
         table.under_way.insert(number, buy);
         drop(table);
         if is_first {
             self.begun.notify_one();
+        }
+    }
+
+    /// Sends what was taken.
+    pub fn push(&self) {
+        for up in self.table.lock().lines.values() {
+            up.line.sender.push();
         }
     }
 

@@ -66,12 +66,14 @@ fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<(bool, Checkpoi
 #[derive(Debug)]
 pub(super) struct WalLimit {
     pub(super) bytes_max: u64,
+    /// Whether something was written since the last look.
+    pub(super) has_grown: bool,
     next_try: u64,
 }
 
 impl Default for WalLimit {
     fn default() -> Self {
-        Self { bytes_max: WAL_BYTES_MAX, next_try: 0 }
+        Self { bytes_max: WAL_BYTES_MAX, has_grown: false, next_try: 0 }
     }
 }
 
@@ -80,6 +82,9 @@ impl WalLimit {
     /// grows on, and a later write tries again.
     pub(super) fn keep(&mut self, conn: &Connection, place: &Place) {
         let Place::File(path) = place else { return };
+        if !std::mem::take(&mut self.has_grown) {
+            return;
+        }
         let bytes = match checkpoint(conn, "NOOP") {
             Ok((_, Checkpoint { pages, .. })) => pages * FRAME_BYTES,
             Err(problem) => {

@@ -299,9 +299,14 @@ impl Store {
     /// If the database can't be written, or an entry holds no command.
     pub fn append(&mut self, change: &Change) -> Result<Applied, StoreError> {
         let done = self.try_append(change);
-        let applied = self.named(done)?;
+        self.wal.has_grown = true;
+        self.named(done)
+    }
+
+    /// Has the write-ahead log start again where a change has made it too long. To be called when the answer to the
+    /// change is on its way: it need not wait for this.
+    pub fn keep_short(&mut self) {
         self.wal.keep(&self.conn, &self.place);
-        Ok(applied)
     }
 
     fn try_append(&mut self, change: &Change) -> Step<Applied> {
@@ -403,9 +408,8 @@ impl Store {
         // A new connection: what this one knows of the index of words is of the old tables.
         self.conn = self.place.connect()?;
         let looked = self.look_again();
-        self.named(looked)?;
-        self.wal.keep(&self.conn, &self.place);
-        Ok(())
+        self.wal.has_grown = true;
+        self.named(looked)
     }
 
     /// With the path of this store in its error.
