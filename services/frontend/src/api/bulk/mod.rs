@@ -33,8 +33,8 @@ use super::route::Route;
 use crate::app::{App, Failure};
 
 /// How many books are one write: enough that the disk's sync and the pages that each batch touches are shared,
-/// few enough that a buy that waits behind it waits for some hundredths of a second.
-const BATCH_BOOKS: usize = 1000;
+/// few enough that a buy that waits behind it waits for a tenth of a second.
+const BATCH_BOOKS: usize = 2000;
 /// A batch of long descriptions is written earlier.
 const BATCH_BYTES: usize = 1 << 20;
 /// How long the next line may take to be complete: a load may last for hours, but it must go on.
