@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests everything: form, lints, all tests, the documentation, and what README.md shows.
+# Tests everything: form, lints, all tests, the documentation, and what README.md and docs/TOUR.md show.
 set -euo pipefail
 
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
@@ -9,7 +9,7 @@ usage() {
 Usage: ./test.sh [quick]
 
   (nothing)   formatting, lints, the release build, all tests (also with real processes that are killed),
-              the proofs without one safeguard at a time, the documentation, and the commands of README.md
+              the proofs without one safeguard at a time, the documentation, and the commands of README.md and docs/TOUR.md
   quick       formatting, lints and the unit tests of all crates
 
 Exit codes: 0 all is well, 1 something is not, 2 wrong use.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the commands that README.md shows, in order: those in fenced `sh` blocks between the lines `<!-- test -->`
-# and `<!-- /test -->`. They get a configuration and data of their own, so that a store that runs here is left
-# alone; where a port of config.toml is taken, another one takes its place, in the commands as well.
+# Runs the commands that README.md and docs/TOUR.md show, in order: those in fenced `sh` blocks between the lines
+# `<!-- test -->` and `<!-- /test -->`. They get a configuration and data of their own, so that a store that runs
+# here is left alone; where a port of config.toml is taken, another one takes its place, in the commands as well.
 set -euo pipefail
 
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -31,10 +31,15 @@ taken() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-[ -f "$here/README.md" ] || fail 'there is no README.md'
-commands="$(commands_of "$here/README.md")" || exit 1
-[ -n "$commands" ] || fail 'README.md has no ```sh block between `<!-- test -->` and `<!-- /test -->`'
-command -v curl >/dev/null || fail 'curl is missing, which README.md uses; get it: apt-get install curl'
+pages=(README.md docs/TOUR.md)
+commands=''
+for page in "${pages[@]}"; do
+    [ -f "$here/$page" ] || fail "there is no $page"
+    shown="$(commands_of "$here/$page")" || exit 1
+    [ -n "$shown" ] || fail "$page has no \`\`\`sh block between \`<!-- test -->\` and \`<!-- /test -->\`"
+    commands+="$shown"$'\n'
+done
+command -v curl >/dev/null || fail 'curl is missing, which these pages use; get it: apt-get install curl'
 
 place="$(mktemp -d "${TMPDIR:-/tmp}/bookends-readme.XXXXXX")"
 cleanup() {
@@ -68,6 +73,6 @@ printf 'fail\n' >"$place/.curlrc"
 cd -- "$here"
 if ! printf '%s\n' "$commands" | CURL_HOME="$place" bash -exu -o pipefail >"$place/output" 2>&1; then
     cat -- "$place/output" >&2
-    fail 'a command of README.md fails: the last one above'
+    fail 'a command that these pages show fails: the last one above'
 fi
-printf 'README.md: %s commands work\n' "$(grep -c . <<<"$commands")"
+printf '%s: %s commands work\n' "${pages[*]}" "$(grep -c . <<<"$commands")"
