@@ -88,7 +88,7 @@ if [ "${1-}" = quick ]; then
 fi
 step 'build' cargo build --release --locked --workspace --bins
 step 'tests' cargo test --release --locked --workspace
-step 'mutants' cargo test --profile proof --features mutants --locked -p bookends-sim --test mutants
+step 'mutants' cargo test --profile proof --features mutants --locked -p bookends-sim --test mutants --test rerun
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --no-deps --workspace
 step 'README.md' tests/readme.sh
 printf '%sall is well, after %s s%s\n' "$bold" "$SECONDS" "$plain"

@@ -16,12 +16,14 @@ pub enum Action {
     ToNode(Way),
     /// The next answer reaches a front end.
     ToFront(Way),
-    /// A message of a connection that broke reaches a replica.
+    /// A message that is late, or comes for the second time, reaches a replica.
     LateToNode(Way),
-    /// An answer of a connection that broke reaches a front end.
+    /// An answer that is late, or comes for the second time, reaches a front end.
     LateToFront(Way),
-    /// The next message reaches a replica, and will once more.
-    Repeat(Way),
+    /// The next message reaches a replica, and will once more, at any later time.
+    RepeatToNode(Way),
+    /// The next answer reaches a front end, and will once more, at any later time.
+    RepeatToFront(Way),
     /// The next message reaches a replica whose disk can't carry out the first step.
     ToFailingDisk(Way),
     /// A connection breaks between living processes.
@@ -124,9 +126,10 @@ impl fmt::Display for Action {
         match self {
             Self::ToNode(w) => write!(f, "{}: a message arrives", way(w)),
             Self::ToFront(w) => write!(f, "{}: an answer arrives", way(w)),
-            Self::LateToNode(w) => write!(f, "{}: a message of a broken connection arrives", way(w)),
-            Self::LateToFront(w) => write!(f, "{}: an answer of a broken connection arrives", way(w)),
-            Self::Repeat(w) => write!(f, "{}: a message arrives, and will again", way(w)),
+            Self::LateToNode(w) => write!(f, "{}: a late message arrives", way(w)),
+            Self::LateToFront(w) => write!(f, "{}: a late answer arrives", way(w)),
+            Self::RepeatToNode(w) => write!(f, "{}: a message arrives, and will again", way(w)),
+            Self::RepeatToFront(w) => write!(f, "{}: an answer arrives, and will again", way(w)),
             Self::ToFailingDisk(w) => write!(f, "{}: a message arrives, the disk fails", way(w)),
             Self::Break(w) => write!(f, "{}: the connection breaks", way(w)),
             Self::Connect(w) => write!(f, "{}: connected", way(w)),
@@ -185,7 +188,7 @@ impl State {
         if process.is_some() && link.up && !link.to_node.is_empty() {
             actions.push(Action::ToNode(way));
             if left.repeats > 0 {
-                actions.push(Action::Repeat(way));
+                actions.push(Action::RepeatToNode(way));
             }
             if left.disk_failures > 0 {
                 actions.push(Action::ToFailingDisk(way));
@@ -197,6 +200,9 @@ impl State {
         let Some(run) = run else { return };
         if link.up && !link.to_front.is_empty() {
             actions.push(Action::ToFront(way));
+            if left.repeats > 0 {
+                actions.push(Action::RepeatToFront(way));
+            }
         }
         if !link.late_to_front.is_empty() {
             actions.push(Action::LateToFront(way));

@@ -18,6 +18,8 @@ pub struct Configuration {
     pub about: &'static str,
     /// How many steps deep all states are looked at, unless told otherwise.
     pub steps: usize,
+    /// Whether these are all states that there are, with nothing beyond that depth.
+    pub whole: bool,
     /// The model.
     pub model: Model,
 }
@@ -84,6 +86,7 @@ fn writing() -> Configuration {
         name: "writing",
         about: "from empty disks: a survey, a write that is asked for twice, messages that come twice or late",
         steps: 100,
+        whole: true,
         model: Model {
             keys: 1,
             budget: Budget { submits: 2, breaks: 1, lingers: true, repeats: 1, ..NOTHING },
@@ -99,6 +102,7 @@ fn reads() -> Configuration {
         name: "reads",
         about: "reads, fills and invalidations while writes are acknowledged and a member is dropped",
         steps: 14,
+        whole: false,
         model: Model {
             prelude: with_a_write,
             budget: Budget { submits: 1, reads: 3, suspicions: 1, ..NOTHING },
@@ -121,6 +125,7 @@ fn eviction() -> Configuration {
         name: "eviction",
         about: "a member dies while a write is on its way, and comes back",
         steps: 60,
+        whole: true,
         model: Model {
             prelude: in_office,
             budget: Budget { submits: 1, node_crashes: 1, writer_ticks: 1, ..NOTHING },
@@ -136,6 +141,7 @@ fn suspicion() -> Configuration {
         name: "suspicion",
         about: "a living member is dropped while two writes are on their way, and its connection breaks",
         steps: 12,
+        whole: false,
         model: Model {
             prelude: with_a_write,
             budget: Budget { submits: 2, suspicions: 1, breaks: 1, lingers: true, ..NOTHING },
@@ -151,6 +157,7 @@ fn comeback() -> Configuration {
         name: "comeback",
         about: "a replica comes back with an entry that nobody has: undo, pull, join",
         steps: 17,
+        whole: false,
         model: Model {
             keys: 3,
             prelude: with_an_outsider,
@@ -167,6 +174,7 @@ fn takeover() -> Configuration {
         name: "takeover",
         about: "two front ends take each other's place over one view store",
         steps: 13,
+        whole: false,
         model: Model {
             fronts: 2,
             prelude: with_a_rival,
@@ -189,6 +197,7 @@ fn restart() -> Configuration {
         name: "restart",
         about: "the front end dies with a write on its way, and a member may be gone when it is back",
         steps: 15,
+        whole: false,
         model: Model {
             prelude: with_half_a_write,
             budget: Budget {
@@ -211,6 +220,7 @@ fn disk() -> Configuration {
         name: "disk",
         about: "a member's disk is replaced, or can't carry out a step",
         steps: 16,
+        whole: false,
         model: Model {
             prelude: with_a_write,
             budget: Budget { submits: 1, disks_replaced: 1, disk_failures: 1, writer_ticks: 1, ..NOTHING },
@@ -226,6 +236,7 @@ fn snapshot() -> Configuration {
         name: "snapshot",
         about: "a replaced disk is filled from a member whose log no longer reaches back",
         steps: 19,
+        whole: false,
         model: Model {
             retention: 0,
             prelude: with_a_new_disk,
@@ -242,6 +253,7 @@ fn view_store() -> Configuration {
         name: "view-store",
         about: "the view store is lost with the front end, and swaps end as unknown",
         steps: 14,
+        whole: false,
         model: Model {
             prelude: with_a_write,
             budget: Budget {
@@ -265,6 +277,7 @@ fn three() -> Configuration {
         name: "three",
         about: "three replicas: a member dies during a write, the front end too",
         steps: 13,
+        whole: false,
         model: Model {
             replicas: 3,
             prelude: with_half_a_write,
@@ -281,6 +294,7 @@ fn replaced() -> Configuration {
         name: "replaced",
         about: "a new writer finds another file under a member's name, and the other member may be silent",
         steps: 15,
+        whole: false,
         model: Model {
             prelude: with_a_replaced_member,
             budget: Budget { submits: 1, reads: 1, writer_ticks: 2, ..NOTHING },
@@ -295,9 +309,10 @@ fn levelling() -> Configuration {
         name: "levelling",
         about: "reads while a new writer levels the logs, of members that are behind too",
         steps: 40,
+        whole: true,
         model: Model {
             prelude: with_half_a_write,
-            budget: Budget { submits: 1, reads: 1, ..NOTHING },
+            budget: Budget { submits: 1, reads: 1, repeats: 1, ..NOTHING },
             heal_one_in: 1009,
             reaches: vec![Event::Levelled, Event::VoidFill, Event::Filled, Event::KeyRepeated],
             ..QUIET
@@ -310,6 +325,7 @@ fn late_answer() -> Configuration {
         name: "late-answer",
         about: "an answer of an earlier epoch comes when its replica has undone the entry and is to join",
         steps: 15,
+        whole: false,
         model: Model {
             prelude: with_a_late_answer,
             budget: Budget { submits: 1, breaks: 1, ..NOTHING },
@@ -325,6 +341,7 @@ fn another_term() -> Configuration {
         name: "another-term",
         about: "an answer to a front end's first term comes in its second, where another entry has that index",
         steps: 13,
+        whole: false,
         model: Model {
             fronts: 2,
             keys: 3,
@@ -342,10 +359,11 @@ fn left_out() -> Configuration {
         name: "left-out",
         about: "messages of earlier epochs reach a replica that was left out and joins again",
         steps: 40,
+        whole: true,
         model: Model {
             keys: 3,
             prelude: with_late_messages,
-            budget: Budget { submits: 1, ..NOTHING },
+            budget: Budget { submits: 1, repeats: 1, ..NOTHING },
             heal_one_in: 1009,
             reaches: vec![Event::LateMessage, Event::StaleEpochRefused, Event::Joined],
             ..QUIET
@@ -358,10 +376,11 @@ fn displaced() -> Configuration {
         name: "displaced",
         about: "a front end that was displaced reads from replicas that have promised a newer view",
         steps: 11,
+        whole: false,
         model: Model {
             fronts: 2,
             prelude: with_a_displaced_reader,
-            budget: Budget { submits: 1, reads: 2, ..NOTHING },
+            budget: Budget { submits: 1, reads: 2, repeats: 1, ..NOTHING },
             heal_one_in: 1009,
             reaches: vec![Event::ReadRefused, Event::Joined, Event::SteppedDown],
             ..QUIET

@@ -14,6 +14,9 @@ use crate::state::{Caller, Stands, State};
 
 /// More steps than it ever takes to come to rest between two deadlines.
 const STEPS_MAX: usize = 2_000;
+/// How often members are asked for a book before anything else has to happen. One that has promised a newer view
+/// refuses as often as it is asked; asked without end, it would keep all else from happening.
+const ASKS_MAX: usize = 8;
 /// More deadlines than it ever takes to heal.
 const ROUNDS_MAX: usize = 40;
 
@@ -24,10 +27,15 @@ impl Model {
     pub fn settle(&self, mut state: State, allowed: impl Fn(&Action) -> bool) -> State {
         let before = std::mem::take(&mut state.left);
         let mut actions = Vec::new();
+        let mut asked = 0;
         for _ in 0..STEPS_MAX {
             actions.clear();
             state.list_actions(&mut actions);
-            let Some(next) = actions.iter().find(|action| is_calm(action) && allowed(action)) else { break };
+            let calm = || actions.iter().filter(|action| is_calm(action) && allowed(action));
+            let asks_left = asked < ASKS_MAX;
+            let next = calm().find(|action| !is_ask(action)).or_else(|| calm().find(|_| asks_left));
+            let Some(next) = next else { break };
+            asked += usize::from(is_ask(next));
             state = self.after(&state, next);
         }
         state.left = before;
@@ -114,6 +122,10 @@ fn is_well(state: &State) -> bool {
     is_leading(state) && (0..state.nodes.len()).all(is_level) && !state.callers.iter().any(waits)
 }
 
+fn is_ask(action: &Action) -> bool {
+    matches!(action, Action::Ask { .. })
+}
+
 /// What happens by itself when nothing goes wrong.
 fn is_calm(action: &Action) -> bool {
     match action {
@@ -133,7 +145,8 @@ fn is_calm(action: &Action) -> bool {
         | Action::Release { .. } => true,
         Action::LateToNode(_)
         | Action::LateToFront(_)
-        | Action::Repeat(_)
+        | Action::RepeatToNode(_)
+        | Action::RepeatToFront(_)
         | Action::ToFailingDisk(_)
         | Action::Break(_)
         | Action::Refused(_)

@@ -87,14 +87,20 @@ impl Model {
     fn carry_out(&self, state: &mut State, action: &Action) {
         match *action {
             Action::ToNode(way) => self.deliver(state, way, Luck::Good),
-            Action::Repeat(way) => {
+            Action::RepeatToNode(way) => {
                 state.left.repeats -= 1;
-                let again = state.link(way.front, way.node).to_node.front().cloned();
-                self.deliver(state, way, Luck::Good);
+                let run = state.fronts[way.front].runs;
                 let link = state.link_mut(way.front, way.node);
-                if link.up {
-                    again.into_iter().for_each(|message| link.to_node.push_front(message));
-                }
+                let again = link.to_node.front().cloned();
+                link.late_to_node.extend(again.map(|message| (run, message)));
+                self.deliver(state, way, Luck::Good);
+            }
+            Action::RepeatToFront(way) => {
+                state.left.repeats -= 1;
+                let link = state.link_mut(way.front, way.node);
+                let said = link.to_front.pop_front();
+                link.late_to_front.extend(said.clone());
+                said.into_iter().for_each(|said| state.front_hears(way, said));
             }
             Action::ToFailingDisk(way) => {
                 state.left.disk_failures -= 1;

@@ -1,4 +1,5 @@
-//! Each configuration at its own depth: nothing is broken, and what should be reached is.
+//! Each configuration at its own depth: nothing is broken, what should be reached is, and no state within the bounds
+//! was left out.
 
 #![expect(clippy::print_stdout, reason = "the bounds and the numbers of states belong to the answer")]
 
@@ -13,6 +14,13 @@ fn holds(name: &str) {
     let found = check(&configuration, configuration.steps, |_| {});
     println!("{found}");
     assert!(found.is_good(), "{found}");
+    // Nothing but the depth ends a search in which nothing is broken: there is no limit of states or of time. So either
+    // all there is was seen, or all within the depth, and which of the two is known.
+    assert_eq!(
+        found.complete, configuration.whole,
+        "whether there is nothing beyond {} steps",
+        configuration.steps
+    );
 }
 
 /// One test for each, so that they run beside one another.

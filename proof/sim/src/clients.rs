@@ -14,7 +14,6 @@ use protocol::entry::EncodedCommand;
 use protocol::ids::{BookId, OrderId, Timestamp};
 
 use crate::faults::Moment;
-use crate::plan::Day;
 use crate::random::Random;
 use crate::reads::Reader;
 use crate::world::{Event, FrontId, World};
@@ -106,11 +105,10 @@ impl World {
         if self.healed && self.clients.last_word.is_some() && !goes_on {
             return;
         }
-        let reads = self.plan.reads && !self.healed && self.clients.seeded;
+        let reads = !self.healed && self.clients.seeded;
         match self.random.between(0..100) {
             0..50 if reads => self.read(client),
-            // A front end that was displaced and does not know it says what was committed by its own account.
-            50..56 if !self.clients.sold.is_empty() && !self.healed && self.plan.day != Day::TwoWriters => {
+            50..56 if !self.clients.sold.is_empty() && !self.healed => {
                 let order = self.clients.sold[self.random.index(self.clients.sold.len())];
                 let node = self.random.index(self.plan.order_nodes);
                 self.clients.doing.insert(client, Doing::Reading { front: None });
@@ -160,8 +158,8 @@ impl World {
         }
         match request {
             Request::Read { client, query, past_cache } => {
-                let floor = self.oracle.floor();
-                self.oracle.callers.reads(self.now, client, &query);
+                let is_current = self.is_current(front);
+                let floor = self.oracle.asked(self.now, client, (front, is_current), &query);
                 self.begin_read(front, Reader::Client { client, floor }, query, past_cache);
             }
             Request::Write { client, attempt } => {
@@ -185,14 +183,13 @@ impl World {
     /// A write is over, as far as this attempt goes.
     pub(crate) fn written(&mut self, client: usize, attempt: u64, result: Result<Outcome, WriteFailure>) {
         let Some(Doing::Writing(writing)) = self.clients.doing.get_mut(&client) else { return };
-        if writing.under_way.is_none_or(|(under_way, _)| under_way != attempt) {
+        let Some((_, front)) = writing.under_way.take_if(|(under_way, _)| *under_way == attempt) else {
             return;
-        }
-        writing.under_way = None;
+        };
         let (number, action) = (writing.key, writing.action.clone());
         self.note(|| format!("client {client} hears of {number} (attempt {attempt}): {result:?}"));
         match result {
-            Ok(outcome) => self.acknowledged(client, number, action, &outcome),
+            Ok(outcome) => self.acknowledged((client, front), number, action, &outcome),
             Err(WriteFailure::NotDone(_)) => {
                 if self.random.chance(50) && self.clients.last_word != Some(number) && number > 1 {
                     self.oracle.given_up(self.now, &key_of(number));
@@ -205,8 +202,14 @@ impl World {
         self.think(client);
     }
 
-    fn acknowledged(&mut self, client: usize, number: u64, action: Action, outcome: &Outcome) {
-        self.oracle.acknowledged(&key_of(number), &action, outcome);
+    fn acknowledged(
+        &mut self,
+        (client, front): (usize, FrontId),
+        number: u64,
+        action: Action,
+        outcome: &Outcome,
+    ) {
+        self.oracle.acknowledged(front, &key_of(number), &action, outcome);
         self.oracle.callers.is_told(self.now, &key_of(number), outcome);
         self.clients.seeded |= number == 1;
         if let Outcome::Sold(order) = outcome {

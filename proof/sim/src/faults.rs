@@ -24,15 +24,15 @@ pub(crate) enum Fault {
         down_for: Duration,
     },
     Break {
-        node: usize,
+        peer: Peer,
     },
     Stall {
-        node: usize,
+        peer: Peer,
         down_for: Duration,
     },
     /// What is sent one way or both is lost.
     Cut {
-        node: usize,
+        peer: Peer,
         down: bool,
         up: bool,
         down_for: Duration,
@@ -61,7 +61,7 @@ pub(crate) enum Fault {
     KillOrder {
         order: usize,
         down_for: Duration,
-        loses_book: bool,
+        loss: Loss,
     },
     StartOrder {
         order: usize,
@@ -89,6 +89,16 @@ pub(crate) enum Fault {
         node: usize,
     },
     Heal,
+}
+
+/// What an order node's book loses when its process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Nothing,
+    /// The power is lost as well, and with it what the system had not written out.
+    Unsynced,
+    /// The disk is another one.
+    All,
 }
 
 /// Something delicate that happens: the best moment for a fault.
@@ -161,11 +171,11 @@ impl World {
             3 | 4 => Fault::Kill { node, down_for: self.random.millis(1..30) },
             5 => Fault::Kill { node, down_for },
             6 => Fault::Kill { node: self.random.index(self.plan.replicas), down_for },
-            7 => Fault::Break { node },
-            8 => Fault::Cut { node, down: true, up: self.random.chance(50), down_for },
+            7 => Fault::Break { peer: Peer::Catalog(node) },
+            8 => Fault::Cut { peer: Peer::Catalog(node), down: true, up: self.random.chance(50), down_for },
             9 => Fault::PowerLoss { down_for: self.random.millis(1..100) },
             10 => Fault::ReplaceDisk { node, down_for },
-            _ => Fault::Stall { node, down_for },
+            _ => Fault::Stall { peer: Peer::Catalog(node), down_for },
         };
         let soon = if self.random.chance(50) { 500 } else { 20_000 };
         let delay = self.random.micros(0..soon);
@@ -190,30 +200,31 @@ impl World {
             }
             Fault::Start { node } => self.start_node(node),
             Fault::Freeze { node, down_for } => self.nodes[node].frozen_until = now + down_for,
-            Fault::Break { node } => {
-                for link in self.links_of(Peer::Catalog(node)) {
+            Fault::Break { peer } => {
+                for link in self.links_of(peer) {
                     self.break_link(link);
                 }
             }
-            Fault::Stall { node, down_for } => {
+            Fault::Stall { peer, down_for } => {
                 let breaks = self.random.chance(50);
-                for link in self.links_of(Peer::Catalog(node)) {
+                for link in self.links_of(peer) {
                     self.stall_link(link, now + down_for);
                     if breaks {
                         self.break_link(link);
                     }
                 }
             }
-            Fault::Cut { node, down, up, down_for } => self.cut(Peer::Catalog(node), down, up, down_for),
+            Fault::Cut { peer, down, up, down_for } => self.cut(peer, down, up, down_for),
             Fault::CutBetween { node, down_for } => self.nodes[node].cut_off_until = now + down_for,
             Fault::SlowDisk { node, down_for } => self.nodes[node].disk_slow_until = now + down_for,
             Fault::FailingDisk { node, down_for } => self.nodes[node].disk_fails_until = now + down_for,
             Fault::ReplaceDisk { node, down_for } => self.replace_disk(node, down_for),
             Fault::Corrupt { node, book } => {
                 self.nodes[node].disk.inner.spoil_book(book).expect("a store in memory can be written");
+                self.oracle.spoilt = Some(book);
             }
-            Fault::KillOrder { order, down_for, loses_book } => {
-                self.kill_order_node(order, loses_book);
+            Fault::KillOrder { order, down_for, loss } => {
+                self.kill_order_node(order, loss);
                 self.after(down_for, Event::Fault(Fault::StartOrder { order }));
             }
             Fault::StartOrder { order } => self.start_order_node(order),
@@ -281,7 +292,7 @@ impl World {
             self.after(down_for + after, Event::Fault(Fault::Start { node }));
         }
         for order in 0..self.orders.len() {
-            self.kill_order_node(order, false);
+            self.kill_order_node(order, Loss::Unsynced);
             let after = self.random.millis(1..300);
             self.after(down_for + after, Event::Fault(Fault::StartOrder { order }));
         }

@@ -283,7 +283,12 @@ impl World {
                 let ticket = Ticket::Order { link, generation, call };
                 self.with_writer(front, |writer, now| writer.submit(now, ticket, command));
             }
-            (Up::Follow { after, chain }, Peer::Order(node)) => self.follow(front, node, after, chain),
+            // What is followed ends with the connection that it was asked over.
+            (Up::Follow { after, chain }, Peer::Order(node)) => {
+                if self.generation(link) == Some(generation) {
+                    self.follow(front, node, after, chain);
+                }
+            }
             (Up::AskCommitIndex { call }, Peer::Order(_)) => {
                 let writer = &self.fronts[&front].writer;
                 let result = writer.waits_for().map_or(Ok(writer.commit_index()), Err);

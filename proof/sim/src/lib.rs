@@ -13,9 +13,8 @@
 //! equal, and every order node has every order. All the while the `oracle` watches that nothing happens
 //! that the protocol rules out.
 //!
-//! What it does not do: sockets, files and HTTP (the tests of the client with real processes do), several
-//! shards (they know nothing of one another), and reads while two front ends compete, for leases are not
-//! built.
+//! What it does not do: sockets, files and HTTP (the tests of the client with real processes do), and several
+//! shards (they know nothing of one another).
 
 mod buys;
 mod clients;
@@ -32,9 +31,12 @@ mod pool;
 mod random;
 mod reads;
 mod seeds;
+mod sights;
 mod trace;
 mod world;
 
 pub use pool::Pool;
 pub use seeds::{Failure, Options, Summary, fresh_seed, run_one, run_seeds};
+pub use sights::{Sight, Sights};
 pub use trace::Lines;
+pub use world::Run;

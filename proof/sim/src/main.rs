@@ -82,12 +82,12 @@ fn one(seed: u64, trace: bool) -> ExitCode {
     let run = sim::run_one(seed, lines, &mut Pool::default());
     print!("{}", text.lock());
     match run {
-        Ok(hash) => {
-            println!("seed {seed} is well ({hash:016x})");
+        Ok(run) => {
+            println!("seed {seed} is well ({:016x})", run.hash);
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("bookends-sim: seed {seed} fails: {}", failure.problem);
+            eprintln!("seed {seed} fails: {}", failure.problem);
             ExitCode::FAILURE
         }
     }

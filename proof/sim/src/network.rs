@@ -11,6 +11,7 @@ use protocol::entry::EncodedCommand;
 use protocol::ids::{Chain, Epoch, Index, StoreId};
 use protocol::message::{Said, ToReplica};
 
+use crate::sights::Sight;
 use crate::world::{Event, FrontId, World};
 
 /// A back-end node, by its place in the configuration.
@@ -48,6 +49,27 @@ pub(crate) enum Up {
     Submit { call: CallId, command: EncodedCommand },
     Follow { after: Index, chain: Chain },
     AskCommitIndex { call: CallId },
+}
+
+impl Down {
+    /// Whether the remains of an earlier connection may bring it once more. Not what asks an order node for a buy:
+    /// that a write was not done could not be known if it might be asked for again by itself.
+    fn may_repeat(&self) -> bool {
+        match self {
+            Self::Replica(_) | Self::Feed(_) | Self::Submitted { .. } | Self::CommitIndex { .. } => true,
+            Self::Read { .. } | Self::Buy { .. } | Self::StartOver => false,
+        }
+    }
+}
+
+impl Up {
+    /// The same. What is to be fed is asked for over one connection, and over that one fed.
+    fn may_repeat(&self) -> bool {
+        match self {
+            Self::Said(_) | Self::Bought { .. } | Self::AskCommitIndex { .. } => true,
+            Self::Read { .. } | Self::Submit { .. } | Self::Follow { .. } => false,
+        }
+    }
 }
 
 /// Which way a message goes.
@@ -149,6 +171,9 @@ impl World {
         let generation = state.up?;
         let side = way as usize;
         if loses || state.cut_until[side] > now {
+            if matches!(link.peer, Peer::Order(_)) {
+                self.sights.add(Sight::OrderMessageLost);
+            }
             if !state.doomed {
                 state.doomed = true;
                 let until = state.cut_until[side];
@@ -159,6 +184,9 @@ impl World {
         }
         if state.doomed && loses {
             return None;
+        }
+        if matches!(link.peer, Peer::Order(_)) && state.stalled_until > now {
+            self.sights.add(Sight::OrderMessageStalled);
         }
         let mut at = (now + delay).max(state.stalled_until);
         if in_order {
@@ -182,8 +210,8 @@ impl World {
         self.note(|| format!("{link:?} <- {message:?}"));
         let Some((at, generation)) = self.carry(link, Way::Down, in_order) else { return };
         let run = self.run_of(link.peer);
-        let may_repeat = matches!(message, Down::Replica(_) | Down::Feed(_));
-        if let Some(later) = self.again_after().filter(|_| may_repeat) {
+        if let Some(later) = self.again_after().filter(|_| message.may_repeat()) {
+            self.sees_of_orders(link, Sight::OrderMessageRepeated);
             let message = Box::new(message.clone());
             self.at(at + later, Event::ToPeer { link, generation, run, message, again: true });
         }
@@ -194,12 +222,18 @@ impl World {
         let in_order = !matches!(message, Up::Read { .. });
         self.note(|| format!("{link:?} -> {message:?}"));
         let Some((at, generation)) = self.carry(link, Way::Up, in_order) else { return };
-        let may_repeat = matches!(message, Up::Said(_));
-        if let Some(later) = self.again_after().filter(|_| may_repeat) {
+        if let Some(later) = self.again_after().filter(|_| message.may_repeat()) {
+            self.sees_of_orders(link, Sight::OrderMessageRepeated);
             let message = Box::new(message.clone());
             self.at(at + later, Event::ToFront { link, generation, message, again: true });
         }
         self.at(at, Event::ToFront { link, generation, message: Box::new(message), again: false });
+    }
+
+    fn sees_of_orders(&mut self, link: LinkId, sight: Sight) {
+        if matches!(link.peer, Peer::Order(_)) {
+            self.sights.add(sight);
+        }
     }
 
     /// A connection that has lost something is given up.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::link::{self, Unsent};
-use order::book::{Opened, Readers};
+use order::book::{Image, Opened, Readers};
 use order::projection::{Input, Places, Projection};
 use protocol::call::{CallId, InternalCall, WriteFailure};
 use protocol::catalogue::{Order, OrderLine};
@@ -13,10 +13,15 @@ use protocol::entry::EncodedCommand;
 use protocol::ids::{Index, OrderId, Timestamp};
 use tokio::sync::watch;
 
+use crate::faults::Loss;
 use crate::network::{Down, LinkId, Peer, Up};
+use crate::plan::Day;
 use crate::pool::{SHARD, empty};
+use crate::sights::Sight;
 use crate::world::{Event, FrontId, World};
 
+/// How often what the book has is on the disk after an input: seldom enough that a loss of power mostly takes some.
+const SYNC_PERCENT: u64 = 3;
 /// How long a buy, or a look at an order, may take here.
 const PATIENCE: Duration = Duration::from_millis(900);
 
@@ -27,6 +32,8 @@ pub(crate) struct OrderNode {
     /// How often it was started.
     pub(crate) runs: u64,
     pub(crate) frozen_until: Duration,
+    /// What of the book is on the disk for certain: nothing at first, for its commits do not wait.
+    synced: Option<Image>,
 }
 
 #[derive(Debug)]
@@ -114,7 +121,7 @@ impl Process {
 impl World {
     pub(crate) fn fresh_order_node(&mut self, index: usize) -> OrderNode {
         let state = State::Stopped(self.pool.book());
-        OrderNode { index, state, runs: 0, frozen_until: Duration::ZERO }
+        OrderNode { index, state, runs: 0, frozen_until: Duration::ZERO, synced: None }
     }
 
     pub(crate) fn start_order_node(&mut self, index: usize) {
@@ -134,7 +141,7 @@ impl World {
         self.after(Duration::from_millis(1), Event::BeatAt { peer: Peer::Order(index), run });
     }
 
-    pub(crate) fn kill_order_node(&mut self, index: usize, loses_book: bool) {
+    pub(crate) fn kill_order_node(&mut self, index: usize, loss: Loss) {
         let node = &mut self.orders[index];
         if !node.is_running() {
             return;
@@ -142,12 +149,23 @@ impl World {
         let State::Running(process) = std::mem::replace(&mut node.state, State::Gone) else { return };
         let Process { projection, lookups, .. } = *process;
         let mut book = projection.into_book();
-        if loses_book {
-            empty(&mut book);
+        let had = cursor(&book);
+        match (loss, &node.synced) {
+            (Loss::Nothing, _) => {}
+            (Loss::Unsynced, Some(synced)) => {
+                book.book.go_back_to(synced).expect("a book in memory can be put back");
+            }
+            (Loss::Unsynced, None) | (Loss::All, _) => {
+                empty(&mut book);
+                node.synced = None;
+            }
+        }
+        if loss == Loss::Unsynced && cursor(&book) < had {
+            self.sights.add(Sight::OrdersUnsynced);
         }
         node.state = State::Stopped(book);
         node.frozen_until = Duration::ZERO;
-        self.note(|| format!("o{index} dies (its book is lost: {loses_book})"));
+        self.note(|| format!("o{index} dies (its book loses: {loss:?})"));
         self.peer_dies(Peer::Order(index), true);
         for lookup in lookups.into_values() {
             self.has_read(lookup.client);
@@ -196,6 +214,8 @@ impl World {
     fn project(&mut self, index: usize, input: Input) {
         let Some(process) = self.orders[index].process() else { return };
         process.projection.take(vec![input]).expect("a book in memory can be written");
+        self.perhaps_sync(index);
+        let Some(process) = self.orders[index].process() else { return };
         let Some((link, unsent)) = &process.following else { return };
         let (link, calls) = (*link, unsent.take().expect("what was sent can be read"));
         for call in calls {
@@ -205,6 +225,15 @@ impl World {
             self.send_up(link, Up::Follow { after, chain });
         }
         self.drive_lookups(index);
+    }
+
+    /// Now and then the system writes its buffers out.
+    fn perhaps_sync(&mut self, index: usize) {
+        let may_lose = !self.healed && matches!(self.plan.day, Day::Bad | Day::TwoWriters);
+        if may_lose && self.random.chance(SYNC_PERCENT) {
+            let image = self.orders[index].readers().image().expect("a book in memory can be copied");
+            self.orders[index].synced = Some(image);
+        }
     }
 
     pub(crate) fn order_node_hears(&mut self, index: usize, link: LinkId, generation: u64, message: Down) {
@@ -320,7 +349,7 @@ impl World {
             return self.has_read(client);
         }
         if let Some(found) = self.find_order(index, order) {
-            self.oracle.order_shown(order, Some(&found));
+            self.oracle.order_shown(order, Some(&found), Index(0));
             return self.has_read(client);
         }
         let Some(front) = self.any_line(index) else { return self.has_read(client) };
@@ -346,8 +375,14 @@ impl World {
             process.lookups.extract_if(.., there).map(|(_, lookup)| lookup).collect();
         for lookup in caught_up {
             let found = self.find_order(index, lookup.order);
-            self.oracle.order_shown(lookup.order, found.as_ref());
+            self.oracle.order_shown(lookup.order, found.as_ref(), reached);
             self.has_read(lookup.client);
         }
     }
+}
+
+/// Up to where a book that nobody uses has followed.
+fn cursor(book: &Opened) -> Index {
+    let cursors = book.book.cursors().expect("a book in memory can be read");
+    cursors.get(&SHARD).map(|cursor| cursor.index).unwrap_or_default()
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use protocol::balance::Policy;
 
 use crate::clients::any_first_book;
-use crate::faults::Fault;
+use crate::faults::{Fault, Loss};
+use crate::network::Peer;
 use crate::random::Random;
 
 /// How long the faults last.
@@ -38,7 +39,6 @@ pub(crate) struct Plan {
     pub(crate) think_max: u64,
     /// Whether writes go on after the faults, until all replicas are members.
     pub(crate) load_goes_on: bool,
-    pub(crate) reads: bool,
     pub(crate) cache: bool,
     pub(crate) policy: Policy,
     /// The longest delay of a message on an ordinary day, in microseconds.
@@ -84,9 +84,6 @@ impl Plan {
             clients: [2, 4, 6][random.index(3)],
             think_max: [20_000, 80_000, 300_000][random.index(3)],
             load_goes_on: random.chance(50),
-            // Leases of several front ends are not built: a front end that was displaced may show what is
-            // old, and a row that was changed from outside is shown until the next write finds it.
-            reads: !matches!(day, Day::TwoWriters | Day::Corruption),
             cache: random.chance(90),
             policy: if random.chance(70) { Policy::RoundRobin } else { Policy::LeastConnections },
             delay_max: if random.chance(70) { 2_000 } else { 40_000 },
@@ -136,6 +133,9 @@ impl Plan {
                         self.send_to_some_and_fail_over(random, end);
                     }
                 }
+                if random.chance(15) {
+                    self.cut_off_an_order_node(random, end);
+                }
                 if self.day == Day::TwoWriters {
                     for _ in 0..random.between(1..4) {
                         self.faults.push((random.millis(100..end), Fault::SecondFront));
@@ -166,13 +166,14 @@ impl Plan {
     /// A member hangs for long enough to be dropped, comes back, and the front end fails about then.
     fn leave_and_fail_over(&mut self, random: &mut Random, end: u64) {
         let node = random.index(self.replicas);
+        let peer = Peer::Catalog(node);
         let at = random.between(100..end / 2);
         let down_for = random.millis(400..900);
         let leave = match random.between(0..4) {
             0 => Fault::Kill { node, down_for },
             1 => Fault::Freeze { node, down_for },
-            2 => Fault::Cut { node, down: random.chance(70), up: random.chance(70), down_for },
-            _ => Fault::Stall { node, down_for },
+            2 => Fault::Cut { peer, down: random.chance(70), up: random.chance(70), down_for },
+            _ => Fault::Stall { peer, down_for },
         };
         self.faults.push((Duration::from_millis(at), leave));
         let back = Duration::from_millis(at) + down_for;
@@ -192,7 +193,8 @@ impl Plan {
         let begin = random.between(100..end - end / 4);
         let ms = Duration::from_millis;
         for node in (0..self.replicas).filter(|node| *node != reached) {
-            let cut = Fault::Cut { node, down: true, up: false, down_for: random.millis(30..120) };
+            let peer = Peer::Catalog(node);
+            let cut = Fault::Cut { peer, down: true, up: false, down_for: random.millis(30..120) };
             self.faults.push((ms(begin), cut));
         }
         let fails = ms(begin) + random.millis(2..60);
@@ -204,7 +206,7 @@ impl Plan {
         let down_for = random.millis(300..1000);
         let gone = match random.between(0..4) {
             0 => Fault::Freeze { node: reached, down_for },
-            1 => Fault::Stall { node: reached, down_for },
+            1 => Fault::Stall { peer: Peer::Catalog(reached), down_for },
             _ => Fault::Kill { node: reached, down_for },
         };
         self.faults.push((fails + random.millis(0..15), gone));
@@ -215,25 +217,53 @@ impl Plan {
         }
     }
 
+    /// An order node can't be reached while orders are sold. Then it loses power or its front end fails, so that what
+    /// it had followed and what it follows next do not meet by themselves.
+    fn cut_off_an_order_node(&mut self, random: &mut Random, end: u64) {
+        let order = random.index(self.order_nodes);
+        let at = Duration::from_millis(random.between(100..end - end / 4));
+        let down_for = random.millis(50..700);
+        let peer = Peer::Order(order);
+        let cut = Fault::Cut { peer, down: random.chance(60), up: random.chance(60), down_for };
+        self.faults.push((at, cut));
+        if random.chance(70) {
+            let kill = Fault::KillOrder { order, down_for: random.millis(1..300), loss: Loss::Unsynced };
+            self.faults.push((at + down_for / 2, kill));
+        }
+        if random.chance(40) {
+            let fail = Fault::KillFront { down_for: random.millis(1..60) };
+            self.faults.push((at + down_for + random.millis(0..50), fail));
+        }
+    }
+
     pub(crate) fn any_fault(&self, random: &mut Random) -> Fault {
         let node = random.index(self.replicas);
         let order = random.index(self.order_nodes);
-        let down_for = random.millis(5..1200);
-        match random.between(0..30) {
+        let (peer, down_for) = (Peer::Catalog(node), random.millis(5..1200));
+        match random.between(0..35) {
             0..=4 => Fault::Kill { node, down_for },
             5 | 6 => Fault::Freeze { node, down_for },
-            7..=9 => Fault::Break { node },
-            10 | 11 => Fault::Stall { node, down_for },
-            12..=14 => Fault::Cut { node, down: random.chance(60), up: random.chance(60), down_for },
+            7..=9 => Fault::Break { peer },
+            10 | 11 => Fault::Stall { peer, down_for },
+            12..=14 => Fault::Cut { peer, down: random.chance(60), up: random.chance(60), down_for },
             15 => Fault::CutBetween { node, down_for },
             16 => Fault::SlowDisk { node, down_for },
             17 | 18 => Fault::FailingDisk { node, down_for },
             19 => Fault::ReplaceDisk { node, down_for },
-            20 => Fault::KillOrder { order, down_for, loses_book: random.chance(40) },
+            20 => {
+                let loss = [Loss::Nothing, Loss::Unsynced, Loss::All][random.index(3)];
+                Fault::KillOrder { order, down_for, loss }
+            }
             21 => Fault::FreezeOrder { order, down_for },
             22 => Fault::FreezeFront { down_for },
             23 => Fault::PowerLoss { down_for },
             24 if self.day != Day::TwoWriters => Fault::LoseViewStore { kills: random.chance(70) },
+            25 => Fault::Break { peer: Peer::Order(order) },
+            26 | 27 => Fault::Stall { peer: Peer::Order(order), down_for },
+            28 | 29 => {
+                let (down, up) = (random.chance(60), random.chance(60));
+                Fault::Cut { peer: Peer::Order(order), down, up, down_for }
+            }
             _ => Fault::KillFront { down_for },
         }
     }

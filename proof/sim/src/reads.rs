@@ -15,8 +15,10 @@ use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::network::{Down, LinkId, Peer};
-use crate::plan::WRITE_TIMEOUT;
+use crate::oracle::Floor;
+use crate::plan::{Day, WRITE_TIMEOUT};
 use crate::pool::SHARD;
+use crate::sights::Sight;
 use crate::world::{Event, FrontId, World};
 
 /// How long a replica may take.
@@ -26,7 +28,7 @@ const READ_TIMEOUT: Duration = WRITE_TIMEOUT;
 #[derive(Clone, Debug)]
 pub(crate) enum Reader {
     /// A client, and what its answer must not fall behind.
-    Client { client: usize, floor: crate::oracle::Floor },
+    Client { client: usize, floor: Floor },
     /// What feeds an order node, and which of its followers.
     Follower { order: usize, number: u64 },
 }
@@ -265,8 +267,8 @@ impl World {
                     Some(flight) => flight.fill(answer).answer,
                     None => answer,
                 };
-                let shown = self.oracle.read(&read.query, &answer, floor);
-                self.oracle.callers.is_shown(self.now, client, &read.query, &answer);
+                let shown = self.oracle.shown(self.now, client, &read.query, &answer, floor);
+                self.see_read(floor);
                 self.note(|| format!("client {client} is shown {:?}: {shown}", read.query));
                 self.mark(shown.0);
                 self.has_read(client);
@@ -282,6 +284,19 @@ impl World {
             (Reader::Follower { order, number }, _) => self.read_for_follower(id, (order, number), None),
         }
         true
+    }
+}
+
+impl World {
+    /// How a read was judged, where that is more than the usual.
+    fn see_read(&mut self, floor: Floor) {
+        if self.plan.day == Day::TwoWriters {
+            let sight = if floor.is_of_all { Sight::ReadAmongFronts } else { Sight::ReadOfDisplaced };
+            self.sights.add(sight);
+        }
+        if self.oracle.spoilt.is_some() {
+            self.sights.add(Sight::ReadBesideSpoiltRow);
+        }
     }
 }
 

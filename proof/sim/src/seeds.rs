@@ -8,11 +8,13 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use protocol::mutant::{Mutant, is_on};
 
 use crate::plan::Plan;
 use crate::pool::Pool;
+use crate::sights::Sights;
 use crate::trace::{Lines, Trace};
-use crate::world::World;
+use crate::world::{Run, World};
 
 /// A run in which something was not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,13 +23,24 @@ pub struct Failure {
     pub seed: u64,
     /// What was wrong.
     pub problem: String,
+    /// Which safeguards were left out.
+    pub mutants: Vec<Mutant>,
 }
 
 impl Failure {
-    /// The command that shows the run again.
+    /// The command that shows the run again, in a build that checks as much as this one.
     #[must_use]
     pub fn command(&self) -> String {
-        format!("cargo run --release -p bookends-sim -- --seed {} --trace", self.seed)
+        let build = if cfg!(feature = "mutants") {
+            "--profile proof --features mutants"
+        } else if cfg!(debug_assertions) {
+            "--profile proof"
+        } else {
+            "--release"
+        };
+        let without: String =
+            self.mutants.iter().map(|mutant| format!(" --mutant {}", mutant.name())).collect();
+        format!("cargo run {build} -p bookends-sim -- --seed {} --trace{without}", self.seed)
     }
 }
 
@@ -51,6 +64,8 @@ pub struct Summary {
     pub runs: u64,
     /// Those that failed, by seed.
     pub failures: Vec<Failure>,
+    /// What was seen in the others.
+    pub sights: Sights,
 }
 
 thread_local! {
@@ -80,11 +95,11 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned())
 }
 
-/// Runs a seed. Returns the number by which the run is recognised.
+/// Runs a seed.
 ///
 /// # Errors
 /// If something was not as it must be.
-pub fn run_one(seed: u64, lines: Lines, pool: &mut Pool) -> Result<u64, Failure> {
+pub fn run_one(seed: u64, lines: Lines, pool: &mut Pool) -> Result<Run, Failure> {
     keep_panics();
     let taken = std::mem::take(pool);
     QUIET.with_borrow_mut(|quiet| *quiet = true);
@@ -92,13 +107,15 @@ pub fn run_one(seed: u64, lines: Lines, pool: &mut Pool) -> Result<u64, Failure>
         catch_unwind(AssertUnwindSafe(|| World::new(seed, Plan::of(seed), taken, Trace::new(lines)).run()));
     QUIET.with_borrow_mut(|quiet| *quiet = false);
     match run {
-        Ok((hash, given_back)) => {
+        Ok((run, given_back)) => {
             *pool = given_back;
-            Ok(hash)
+            Ok(run)
         }
         Err(payload) => {
             let kept = PANIC.with_borrow_mut(Option::take);
-            Err(Failure { seed, problem: kept.unwrap_or_else(|| text_of(&*payload)) })
+            let problem = kept.unwrap_or_else(|| text_of(&*payload));
+            let mutants = Mutant::ALL.iter().copied().filter(|mutant| is_on(*mutant)).collect();
+            Err(Failure { seed, problem, mutants })
         }
     }
 }
@@ -120,9 +137,12 @@ pub fn run_seeds(options: &Options, progress: impl Fn(u64) + Sync) -> Summary {
                     let run = run_one(options.first.wrapping_add(number), Lines::None, &mut pool);
                     let mut summary = summary.lock();
                     summary.runs += 1;
-                    if let Err(failure) = run {
-                        stop.store(options.stop_at_first, Ordering::Relaxed);
-                        summary.failures.push(failure);
+                    match run {
+                        Ok(run) => summary.sights.add_all(&run.sights),
+                        Err(failure) => {
+                            stop.store(options.stop_at_first, Ordering::Relaxed);
+                            summary.failures.push(failure);
+                        }
                     }
                     drop(summary);
                     progress(1);

@@ -16,8 +16,9 @@ use crate::nodes::{Node, Source};
 use crate::oracle::Oracle;
 use crate::orders::OrderNode;
 use crate::plan::{Day, Plan, TROUBLE};
-use crate::pool::Pool;
+use crate::pool::{Pool, SHARD};
 use crate::random::Random;
+use crate::sights::Sights;
 use crate::trace::Trace;
 
 /// A run of a front end's process; each start has another.
@@ -28,6 +29,15 @@ pub(crate) type FrontId = u64;
 const HEALING: Duration = Duration::from_secs(240);
 /// More events than any run needs: beyond it, something spins.
 const EVENTS_MAX: u64 = 400_000;
+
+/// What came of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// The number by which it is recognised.
+    pub hash: u64,
+    /// What was seen in it.
+    pub sights: Sights,
+}
 
 /// Something that happens at its time.
 #[derive(Debug)]
@@ -76,6 +86,7 @@ pub(crate) struct World {
     pub(crate) healed: bool,
     /// How many more faults may be struck by what happens, on top of those that were planned.
     pub(crate) ambushes_left: u32,
+    pub(crate) sights: Sights,
     trace: Trace,
 }
 
@@ -99,10 +110,12 @@ impl World {
             clients: Clients::default(),
             oracle: Oracle::default(),
             healed: false,
+            sights: Sights::default(),
             trace,
         };
         world.oracle.is_quiet = world.plan.day == Day::Quiet;
         world.oracle.is_corrupt = world.plan.day == Day::Corruption;
+        world.oracle.fronts_compete = world.plan.day == Day::TwoWriters;
         world.begin();
         world
     }
@@ -163,8 +176,8 @@ impl World {
         self.trace.mark(what);
     }
 
-    /// Runs until all is well after the faults. Returns what the run is recognised by, and the stores.
-    pub(crate) fn run(mut self) -> (u64, Pool) {
+    /// Runs until all is well after the faults. Returns the stores as well.
+    pub(crate) fn run(mut self) -> (Run, Pool) {
         let mut events = 0;
         while let Some(((at, number), event)) = self.queue.pop_first() {
             events += 1;
@@ -183,7 +196,7 @@ impl World {
         panic!("nothing happens any more: {}", self.what_is_missing());
     }
 
-    fn end(mut self) -> (u64, Pool) {
+    fn end(mut self) -> (Run, Pool) {
         if !self.is_beyond_help() {
             self.final_checks();
         }
@@ -193,7 +206,7 @@ impl World {
         for node in std::mem::take(&mut self.orders) {
             self.pool.give_back_book(node.into_book());
         }
-        (self.trace.hash(), self.pool)
+        (Run { hash: self.trace.hash(), sights: self.sights }, self.pool)
     }
 
     fn happen(&mut self, event: Event) {
@@ -203,7 +216,10 @@ impl World {
         }
         match event {
             Event::ToPeer { link, generation, run, message, again } => {
-                if again || (self.arrives(link, generation) && self.run_of(link.peer) == run) {
+                let same_run = self.run_of(link.peer) == run;
+                // A call of an order node is known by its number, which is of one run.
+                let repeats = again && (same_run || matches!(link.peer, Peer::Catalog(_)));
+                if repeats || (same_run && self.arrives(link, generation)) {
                     self.peer_hears(link, generation, *message);
                 }
             }
@@ -296,6 +312,14 @@ impl World {
         self.fronts.iter().find(|(_, front)| front.writer.is_leading()).map(|(id, _)| *id)
     }
 
+    /// Whether no other front end can have taken this one's place, as far as reads go by its view.
+    pub(crate) fn is_current(&self, id: FrontId) -> bool {
+        let Some(front) = self.fronts.get(&id) else { return false };
+        let view = front.shards.get(SHARD).expect("the shard is there").view();
+        self.plan.day != Day::TwoWriters
+            || view.as_deref().is_some_and(|view| self.stored.as_ref() == Some(view))
+    }
+
     pub(crate) fn all_are_members(&self) -> bool {
         self.stored.as_ref().is_some_and(|view| self.nodes.iter().all(|node| node.is_member_of(view)))
     }
@@ -349,11 +373,11 @@ impl World {
         )
     }
 
-    fn final_checks(&self) {
+    fn final_checks(&mut self) {
         for node in &self.nodes {
             assert!(node.disk.is_sound(), "{}: its rows are not what its digest says", node.id);
         }
-        self.oracle.look_at_the_end(&self.nodes[0].disk.inner.readers);
+        self.oracle.look_at_the_end(&self.nodes[0].disk.inner.readers, &mut self.sights);
         for node in &self.orders {
             self.oracle.look_at_orders(node.index, node.readers());
         }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sim::{Lines, Options, Pool, fresh_seed, run_one, run_seeds};
+use sim::{Lines, Options, Pool, Sight, Sights, Summary, fresh_seed, run_one, run_seeds};
 
 /// Always the same ones, so that a change that breaks one is seen by whoever makes it.
 const FIXED: u64 = 1500;
@@ -15,14 +15,15 @@ const FIXED: u64 = 1500;
 /// `bookends-sim --seeds N` is for.
 const FRESH: u64 = 50;
 
-fn run_all(first: u64, count: u64) {
+fn run_all(first: u64, count: u64) -> Sights {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options { first, count, threads, stop_at_first: false };
-    let failures = run_seeds(&options, |_| {}).failures;
+    let Summary { failures, sights, .. } = run_seeds(&options, |_| {});
     for failure in &failures {
         println!("seed {} fails: {}\n    {}", failure.seed, failure.problem, failure.command());
     }
     assert!(failures.is_empty(), "{} of {count} seeds from {first} fail", failures.len());
+    sights
 }
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -31,10 +32,10 @@ fn from_environment(name: &str) -> Option<u64> {
 
 fn trace_of(seed: u64, pool: &mut Pool) -> (String, u64) {
     let text = Arc::new(Mutex::new(String::new()));
-    let hash = run_one(seed, Lines::Kept(text.clone()), pool);
-    let hash = hash.unwrap_or_else(|failure| panic!("{}{}", text.lock(), failure.problem));
+    let run = run_one(seed, Lines::Kept(text.clone()), pool);
+    let run = run.unwrap_or_else(|failure| panic!("{}{}", text.lock(), failure.problem));
     let text = text.lock().clone();
-    (text, hash)
+    (text, run.hash)
 }
 
 #[test]
@@ -46,7 +47,9 @@ fn one() {
 
 #[test]
 fn fixed_seeds() {
-    run_all(0, FIXED);
+    let sights = run_all(0, FIXED);
+    let unseen: Vec<Sight> = Sight::ALL.into_iter().filter(|sight| sights.count(*sight) == 0).collect();
+    assert!(unseen.is_empty(), "in none of the fixed seeds: {unseen:?}");
 }
 
 #[test]
@@ -65,7 +68,11 @@ fn a_seed_decides_everything() {
         let again = trace_of(seed, &mut used);
         assert_eq!(first.1, again.1, "seed {seed}");
         assert!(first.0 == again.0, "the traces of seed {seed} differ");
-        assert_eq!(run_one(seed, Lines::None, &mut used).expect("it was well above"), first.1, "seed {seed}");
+        assert_eq!(
+            run_one(seed, Lines::None, &mut used).expect("it was well above").hash,
+            first.1,
+            "seed {seed}"
+        );
         hashes.insert(first.1);
     }
     assert_eq!(hashes.len(), 40, "all seeds give runs of their own");

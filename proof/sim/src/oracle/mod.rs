@@ -18,12 +18,13 @@ use protocol::call::{Feed, Query};
 use protocol::catalogue::Order;
 use protocol::command::{Action, CommandKey, Outcome};
 use protocol::entry::EncodedCommand;
-use protocol::ids::{Chain, Digest, Index, OrderId};
+use protocol::ids::{BookId, Chain, Digest, Index, OrderId};
 use protocol::message::ToReplica;
 use protocol::view::View;
 use protocol::writer::Committed;
 
 use crate::nodes::Node;
+use crate::sights::Sights;
 use crate::world::FrontId;
 
 pub(crate) use reads::Floor;
@@ -47,6 +48,11 @@ pub(crate) struct Oracle {
     pub(crate) is_quiet: bool,
     /// Whether somebody else changes the tables.
     pub(crate) is_corrupt: bool,
+    /// Whether front ends take each other's place. One that was displaced may not know it yet, for there are no
+    /// leases: what it shows is held against what it has told itself.
+    pub(crate) fronts_compete: bool,
+    /// The book whose row on some replica was changed from outside. Until a write meets it, reads show what stands there.
+    pub(crate) spoilt: Option<BookId>,
     /// A disk, the view or what is committed has changed since it was last looked at.
     changed: bool,
 }
@@ -114,10 +120,16 @@ impl Oracle {
     }
 
     /// A caller is told what became of its write: what the model says, and nothing that is not committed.
-    pub(crate) fn acknowledged(&mut self, key: &CommandKey, action: &Action, outcome: &Outcome) {
+    pub(crate) fn acknowledged(
+        &mut self,
+        front: FrontId,
+        key: &CommandKey,
+        action: &Action,
+        outcome: &Outcome,
+    ) {
         self.possible.insert(key.clone());
         let index = self.model.check_outcome(key, action, outcome);
-        self.reads.told(index);
+        self.reads.told(front, index);
         if let Outcome::Sold(order) = outcome {
             self.orders.told(order.id);
         }
@@ -136,14 +148,34 @@ impl Oracle {
         }
     }
 
-    /// What a read that begins now must not fall behind.
-    pub(crate) fn floor(&self) -> Floor {
-        self.reads.floor()
+    /// A client asks a front end to see books. `is_current`: no other can have taken its place. Returns what it must
+    /// not fall behind.
+    pub(crate) fn asked(
+        &mut self,
+        now: Duration,
+        client: usize,
+        (front, is_current): (FrontId, bool),
+        query: &Query,
+    ) -> Floor {
+        self.callers.asks_anew(client);
+        let about_spoilt = matches!(query, Query::Book(id) if Some(*id) == self.spoilt);
+        if is_current && !about_spoilt {
+            self.callers.reads(now, client, query);
+        }
+        self.reads.floor(front, is_current)
     }
 
-    /// A read is shown. Returns the entry from which on things have looked so.
-    pub(crate) fn read(&mut self, query: &Query, shown: &Cached, floor: Floor) -> Index {
-        self.reads.shown(query, shown, floor, &self.model)
+    /// A client is shown books. Returns the entry from which on things have looked so.
+    pub(crate) fn shown(
+        &mut self,
+        now: Duration,
+        client: usize,
+        query: &Query,
+        shown: &Cached,
+        floor: Floor,
+    ) -> Index {
+        self.callers.is_shown(now, client, query, shown, self.spoilt);
+        self.reads.shown(query, shown, floor, &self.model, self.spoilt)
     }
 
     /// An order node is fed.
@@ -156,14 +188,16 @@ impl Oracle {
         self.orders.sold(order, &self.model);
     }
 
-    /// An order was looked up that somebody had been told of.
-    pub(crate) fn order_shown(&self, order: OrderId, shown: Option<&Order>) {
-        self.orders.shown(order, shown, &self.model);
+    /// An order was looked up that somebody had been told of, in a book that has followed up to here.
+    pub(crate) fn order_shown(&self, order: OrderId, shown: Option<&Order>, reached: Index) {
+        // A front end that was displaced says what is committed by its own account.
+        let upto = if self.fronts_compete { reached } else { self.model.last() };
+        self.orders.shown(order, shown, upto, &self.model);
     }
 
-    pub(crate) fn look_at_the_end(&self, store: &Readers) {
+    pub(crate) fn look_at_the_end(&mut self, store: &Readers, sights: &mut Sights) {
         self.model.look_at_the_end(store);
-        self.callers.look_at_the_end();
+        self.callers.look_at_the_end(sights);
     }
 
     pub(crate) fn look_at_orders(&self, node: usize, book: &order::book::Readers) {

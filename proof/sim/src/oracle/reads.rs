@@ -1,5 +1,10 @@
 //! Reads are linearizable: what is shown was so at some moment between the beginning of the read and its
 //! end, and never from before what anyone had been told by the time that the read began.
+//!
+//! Where front ends compete, that is asked of the one by whose view the store goes when the read begins. One that was
+//! displaced and does not know it may be behind: of it is asked that it does not fall behind what it told itself.
+
+use std::collections::BTreeMap;
 
 use common::api;
 use frontend::cache::Cached;
@@ -8,34 +13,51 @@ use protocol::catalogue::Book;
 use protocol::ids::{BookId, Index};
 
 use crate::oracle::model::Model;
+use crate::world::FrontId;
 
-/// Up to where the shard had come, as anyone could know, when a read began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Floor(Index);
+/// Up to where the shard had come, as anyone could know, when a read began at a front end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Floor {
+    front: FrontId,
+    index: Index,
+    /// Whether it is what all front ends have told.
+    pub(crate) is_of_all: bool,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     told: Index,
+    /// What each front end has told.
+    told_by: BTreeMap<FrontId, Index>,
 }
 
 impl Reads {
-    pub(crate) fn floor(&self) -> Floor {
-        Floor(self.told)
+    pub(crate) fn floor(&self, front: FrontId, is_current: bool) -> Floor {
+        let own = self.told_by.get(&front).copied().unwrap_or_default();
+        Floor { front, index: if is_current { self.told } else { own }, is_of_all: is_current }
     }
 
-    /// Somebody knows by now of this entry.
-    pub(crate) fn told(&mut self, index: Index) {
+    /// Somebody knows by now of this entry, and by this front end.
+    pub(crate) fn told(&mut self, front: FrontId, index: Index) {
         self.told = self.told.max(index);
+        let own = self.told_by.entry(front).or_default();
+        *own = index.max(*own);
     }
 
     /// What was shown: returns the first moment at which things looked so.
-    pub(crate) fn shown(&mut self, query: &Query, shown: &Cached, floor: Floor, model: &Model) -> Index {
-        let Floor(floor) = floor;
+    pub(crate) fn shown(
+        &mut self,
+        query: &Query,
+        shown: &Cached,
+        Floor { front, index: floor, .. }: Floor,
+        model: &Model,
+        spoilt: Option<BookId>,
+    ) -> Index {
         let at = match (query, shown) {
             (Query::Book(id), Cached::Book(answer)) => {
                 let body = answer.found.as_ref().map(|found| &found.body);
                 let book = body.map(|body| serde_json::from_slice(body).expect("a body is JSON"));
-                book_was_so(*id, book, floor, model)
+                book_was_so(*id, book, floor, model, spoilt)
             }
             (Query::Page(page), Cached::Rendered(rendered)) => {
                 let shown: api::BookPage = serde_json::from_slice(&rendered.body).expect("a body is JSON");
@@ -43,7 +65,10 @@ impl Reads {
                     let (books, more) = model.page_at(page, *index);
                     books.len() == shown.books.len()
                         && more == shown.next_page_token.is_some()
-                        && books.into_iter().zip(&shown.books).all(|(book, shown)| is_shown(book, shown))
+                        && books
+                            .into_iter()
+                            .zip(&shown.books)
+                            .all(|(book, shown)| is_shown(book, shown, spoilt))
                 })
             }
             (Query::Topics, Cached::Rendered(rendered)) => {
@@ -56,7 +81,7 @@ impl Reads {
             let upto = model.last();
             panic!("not linearizable: {query:?} is shown as it never was from {floor} to {upto}: {shown:?}")
         });
-        self.told(at);
+        self.told(front, at);
         at
     }
 }
@@ -66,7 +91,13 @@ fn moments(floor: Index, model: &Model) -> impl Iterator<Item = Index> {
 }
 
 /// The first moment, not before the floor, at which a book was as it is shown.
-fn book_was_so(id: BookId, shown: Option<api::Book>, floor: Index, model: &Model) -> Option<Index> {
+fn book_was_so(
+    id: BookId,
+    shown: Option<api::Book>,
+    floor: Index,
+    model: &Model,
+    spoilt: Option<BookId>,
+) -> Option<Index> {
     let states = model.states(id);
     let nothing = [(Index(0), None)];
     let before = if states.first().is_none_or(|(made, _)| *made > Index(0)) { &nothing[..] } else { &[] };
@@ -76,7 +107,7 @@ fn book_was_so(id: BookId, shown: Option<api::Book>, floor: Index, model: &Model
         let ends = all.get(place + 1).map(|(made, _)| *made);
         let lasts = ends.is_none_or(|ends| ends > floor && ends > *made);
         let same = match (state, &shown) {
-            (Some(book), Some(shown)) => is_shown(book, shown),
+            (Some(book), Some(shown)) => is_shown(book, shown, spoilt),
             (None, None) => true,
             _ => false,
         };
@@ -84,12 +115,21 @@ fn book_was_so(id: BookId, shown: Option<api::Book>, floor: Index, model: &Model
     })
 }
 
-fn is_shown(book: &Book, shown: &api::Book) -> bool {
-    book.version.0 == shown.version && api::Book::from(book.clone()) == *shown
+/// Whether a book is shown as it is; of a row that was changed from outside, all but its stock.
+fn is_shown(book: &Book, shown: &api::Book, spoilt: Option<BookId>) -> bool {
+    // First what is cheap and mostly tells.
+    if book.version.0 != shown.version {
+        return false;
+    }
+    let mut expected = api::Book::from(book.clone());
+    if spoilt == Some(book.id) {
+        expected.quantity = shown.quantity;
+    }
+    expected == *shown
 }
 
 fn topics_at(model: &Model, index: Index) -> Vec<api::Topic> {
-    let mut topics = std::collections::BTreeMap::new();
+    let mut topics = BTreeMap::new();
     for book in model.books_at(index) {
         let key = protocol::catalogue::TopicKey::of(&book.facts.topic);
         let topic = || api::Topic { topic: book.facts.topic.clone(), books: 0 };

@@ -8,6 +8,7 @@
 //! be written is decided by [`crate::projection`].
 
 mod error;
+mod memory;
 mod read;
 mod schema;
 #[cfg(test)]
@@ -16,13 +17,13 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use protocol::catalogue::Order;
 use protocol::ids::{Chain, Index, ShardId};
 use rusqlite::{Connection, TransactionBehavior};
 
 pub use error::BookError;
+pub use memory::Image;
 pub use read::{PAGE_ORDERS_MAX, Readers};
 
 /// The database's name within the node's folder.
@@ -92,19 +93,6 @@ impl Book {
         };
         let readers = Readers::open(&path, schema::READ_FLAGS)?;
         Ok(Opened { book, readers })
-    }
-
-    /// A book in memory, for simulations: the same tables, nothing durable.
-    ///
-    /// # Errors
-    /// If SQLite has no memory.
-    pub fn in_memory(shards: u32) -> Result<Opened, BookError> {
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("file:/bookends-orders-{number}?vfs=memdb"));
-        let conn = schema::open_in_memory(&path)?;
-        let readers = Readers::open(&path, schema::MEMORY_FLAGS)?;
-        Ok(Opened { book: Self { conn, path, shards }, readers })
     }
 
     /// Sets a book aside that turned out to be damaged, and begins an empty one. `readers` see the new one

@@ -79,7 +79,10 @@ impl Readers {
     }
 
     /// Runs a read in one transaction, so that orders and their lines are of one moment.
-    fn look<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, BookError> {
+    pub(super) fn look<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, BookError> {
         let pool = self.pool.read().clone();
         let mut conn =
             pool.get().map_err(|source| BookError::Readers { path: self.path.to_path_buf(), source })?;
