@@ -21,6 +21,18 @@ pub(crate) struct Audits {
     start: Option<Start>,
     last: Option<Instant>,
     ledger: Ledger,
+    sums: Sums,
+}
+
+/// What all audits of a round come to together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    /// Copies that came in, less those that were taken away other than by a sale.
+    pub stocked: u64,
+    /// Copies sold.
+    pub sold: u64,
+    /// Copies left.
+    pub left: u64,
 }
 
 /// The ledger of the only shard.
@@ -54,8 +66,16 @@ impl Audits {
             complaints.push(format!("the audit can't prove books {:?}", report.unproven));
         }
         complaints.extend(self.ledger.read_on(evidence));
+        // Each audit begins with what the last one saw left.
+        let came_in = (self.sums.stocked + report.stocked).saturating_sub(self.sums.left);
+        self.sums = Sums { stocked: came_in, sold: self.sums.sold + report.sold, left: report.left };
         self.start = report.end;
         complaints
+    }
+
+    /// What they come to.
+    pub(crate) fn sums(&self) -> Sums {
+        self.sums
     }
 
     /// What they know of the ledger.

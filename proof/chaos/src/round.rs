@@ -1,6 +1,7 @@
 //! A round: a fresh store, load on it, one fault after the other, and the verdict.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::audits::Audits;
 use crate::error::ChaosError;
-use crate::faults::{Aftermath, Fault, choose, leave_reads_alone, strike};
+use crate::faults::{Aftermath, Deck, Fault, Kind, leave_reads_alone, strike};
 use crate::load::choice::COPIES;
 use crate::load::{Counts, Demand, Load, Seen};
 use crate::store::Store;
@@ -33,8 +34,8 @@ const KEPT_MIN: u32 = 1000;
 /// What a round is to be.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How long faults go on.
-    pub time: Duration,
+    /// How long it is.
+    pub length: Length,
     /// Decides faults and calls.
     pub seed: u64,
     /// Calls a second.
@@ -45,11 +46,17 @@ pub struct Plan {
     pub programs: PathBuf,
     /// Where the store is to live while it does.
     pub folder: PathBuf,
-    /// Whether files are also harmed in ways that do not show when they are opened: flipped bits, a lost end.
-    /// The store does not promise to notice them before its scrub.
-    pub silent_damage: bool,
     /// Whether everything is kept in any case, not only when something is wrong.
     pub keep: bool,
+}
+
+/// How long faults go on. Of those that come at the same time the last may be one too many.
+#[derive(Clone, Copy, Debug)]
+pub enum Length {
+    /// For so long.
+    Time(Duration),
+    /// Until there were so many.
+    Faults(u32),
 }
 
 /// What is told while a round goes on.
@@ -57,8 +64,13 @@ pub struct Plan {
 pub enum Said<'a> {
     /// Something for people to read.
     Line(&'a str),
-    /// So much of the time is over.
-    Passed(Duration),
+    /// So much of so much is over.
+    Passed {
+        /// In milliseconds or faults.
+        done: u64,
+        /// In the same.
+        all: u64,
+    },
 }
 
 /// Holds a round. Dropping it ends all of its processes.
@@ -75,6 +87,9 @@ pub async fn run(plan: &Plan, say: &(dyn Fn(Said<'_>) + Sync)) -> Result<Report,
     }
     folder.disable_cleanup(true);
     let kept = keep(&folder, plan);
+    if held.is_err() {
+        say(Said::Line(&format!("kept: {}", kept.display())));
+    }
     held.map(|report| Report { kept: Some(kept), ..report })
 }
 
@@ -94,10 +109,13 @@ async fn hold(plan: &Plan, folder: &Path, say: &(dyn Fn(Said<'_>) + Sync)) -> Re
     let demand = Demand { rate: plan.rate, callers: plan.callers, seed: plan.seed };
     let client = store.client(CALL_MAX)?;
     let load = Load::start(&store.url(), &client, store.admin_token(), demand).await?;
-    let mut report = Report { seed: plan.seed, ..Report::default() };
+    let no_full_disks = store.no_disks().map(str::to_owned);
+    if let Some(why) = &no_full_disks {
+        say(Said::Line(&format!("no disk is filled: {why}")));
+    }
+    let mut report = Report { seed: plan.seed, no_full_disks, ..Report::default() };
     let mut audits = Audits::default();
     let excuses = trouble(plan, &mut store, &load, &mut audits, say, &mut report).await?;
-    report.count(load.counts());
     let mut seen = load.finish().await;
     say(Said::Line("the store is at rest; judging"));
     judge(&mut store, audits, &mut seen, &mut report).await;
@@ -118,18 +136,23 @@ async fn trouble(
 ) -> Result<Vec<Excuse>, ChaosError> {
     let mut excuses = Vec::new();
     let mut random = Random::seeded(plan.seed);
-    let mut kinds: BTreeMap<&'static str, u32> = BTreeMap::new();
+    let mut deck = Deck::new(random.next_u64(), store.disks());
+    let mut kinds: BTreeMap<Kind, u32> = BTreeMap::new();
     let begin = Instant::now();
-    while begin.elapsed() < plan.time {
-        say(Said::Passed(begin.elapsed()));
+    loop {
+        let (done, all) = plan.length.passed(begin.elapsed(), kinds.values().sum());
+        say(Said::Passed { done, all });
+        if done >= all {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(random.next_u64() % REST_MS_MAX)).await;
-        let faults = faults(&mut random, &store.disks(), plan.silent_damage);
+        let faults = deck.deal();
         let (at, from, before) = (begin.elapsed(), load.now(), load.counts());
         let aftermath = strike(store, &faults).await?;
         if !leave_reads_alone(&faults) || aftermath.not_healed.is_some() {
             excuses.push(Excuse { from, to: load.now() });
         }
-        faults.iter().for_each(|fault| *kinds.entry(kind(fault)).or_default() += 1);
+        faults.iter().for_each(|fault| *kinds.entry(fault.kind()).or_default() += 1);
         report.healed_after_max = report.healed_after_max.max(aftermath.healed_after);
         report.by_hand += u32::try_from(aftermath.by_hand.len()).unwrap_or(u32::MAX);
         say(Said::Line(&line(at, &faults, &aftermath, before, load.counts())));
@@ -141,46 +164,43 @@ async fn trouble(
             audit(store, audits, report).await;
         }
     }
-    report.faults = kinds.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
+    report.faults = kinds.into_iter().map(|(kind, count)| (kind.to_string(), count)).collect();
     Ok(excuses)
 }
 
-/// One fault, or two at a time. What harms a file comes alone: a replica may be dropped for it, and there
-/// must be another one.
-fn faults(random: &mut Random, disks: &[&'static str], silent_damage: bool) -> Vec<Fault> {
-    let first = choose(random, disks, silent_damage);
-    if matches!(first, Fault::Damage(..)) || random.below(3) > 0 {
-        return vec![first];
+impl Length {
+    /// How much of it is over after so long and so many faults.
+    fn passed(self, time: Duration, faults: u32) -> (u64, u64) {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        match self {
+            Self::Time(all) => (ms(time), ms(all)),
+            Self::Faults(all) => (faults.into(), all.into()),
+        }
     }
-    let second = choose(random, disks, silent_damage);
-    if matches!(second, Fault::Damage(..)) || kind(&first) == kind(&second) {
-        return vec![first];
-    }
-    vec![first, second]
 }
 
-fn kind(fault: &Fault) -> &'static str {
-    match fault {
-        Fault::Kill(..) => "kills",
-        Fault::KillAll => "kills of all",
-        Fault::Freeze(..) => "freezes",
-        Fault::Ways(_) => "faults of the network",
-        Fault::FullDisk(..) => "full disks",
-        Fault::Damage(..) => "harmed files",
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(all) => write!(f, "{all:.1?}"),
+            Self::Faults(all) => write!(f, "{all} faults"),
+        }
     }
 }
 
 fn line(at: Duration, faults: &[Fault], aftermath: &Aftermath, before: Counts, after: Counts) -> String {
     let what: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    let Aftermath { healed_after, by_hand, not_healed } = aftermath;
+    let Aftermath { healed_after, by_hand, spared, not_healed } = aftermath;
     let healed = match not_healed {
         None => format!("whole after {healed_after:.2?}"),
         Some(missing) => format!("NOT whole after {healed_after:.0?}: {missing}"),
     };
-    let by_hand =
-        if by_hand.is_empty() { String::new() } else { format!(", {} by hand", by_hand.join(", ")) };
+    let nodes = |nodes: &[&str], what| {
+        if nodes.is_empty() { String::new() } else { format!(", {} {what}", nodes.join(", ")) }
+    };
+    let (by_hand, spared) = (nodes(by_hand, "by hand"), nodes(spared, "spared as a member"));
     format!(
-        "{:7.1} s  {}; {healed}{by_hand}; {} answers, {} reads failed, {} writes unknown",
+        "{:7.1} s  {}; {healed}{by_hand}{spared}; {} answers, {} reads failed, {} writes unknown",
         at.as_secs_f64(),
         what.join(" + "),
         after.answered - before.answered,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::api::Order;
 use history::{Call, CallNumber, History, Moment, Verdict, check};
 
-use crate::audits::{Audits, Ledger};
+use crate::audits::{Audits, Ledger, Sums};
 use crate::ledger::consult;
 use crate::load::wire::ATTEMPT_MAX;
 use crate::load::{Counts, Seen};
@@ -28,16 +28,22 @@ pub struct Report {
     pub seed: u64,
     /// How many faults there were, by kind.
     pub faults: Vec<(String, u32)>,
+    /// Why no disk could be filled, if so.
+    pub no_full_disks: Option<String>,
     /// The longest time that the store took to recover from one.
     pub healed_after_max: Duration,
     /// How often a harmed file had to be removed by hand.
     pub by_hand: u32,
     /// How many audits were held.
     pub audits: u32,
+    /// What they come to.
+    pub sums: Sums,
     /// How many calls were sent, answered, failed, unknown.
     pub calls: [u64; 4],
     /// How many orders were acknowledged.
     pub orders: u64,
+    /// How many calls the history has, each of which was judged.
+    pub judged: u64,
     /// What must not be.
     pub complaints: Vec<String>,
     /// Where the history and the logs are, if they were kept.
@@ -57,10 +63,6 @@ impl Report {
     pub fn is_good(&self) -> bool {
         self.complaints.is_empty()
     }
-
-    pub(crate) fn count(&mut self, counts: Counts) {
-        self.calls = [counts.sent, counts.answered, counts.failed, counts.unknown];
-    }
 }
 
 /// Audits the store, at work or at rest.
@@ -70,10 +72,13 @@ pub(crate) async fn audit(store: &Store, audits: &mut Audits, report: &mut Repor
         Err(problem) => report.complaints.push(problem.to_string()),
     }
     report.audits = audits.count;
+    report.sums = audits.sums();
 }
 
 /// Judges the store at rest beside what was seen of it, and notes in the history what the ledger says of it.
 pub(crate) async fn judge(store: &mut Store, mut audits: Audits, seen: &mut Seen, report: &mut Report) {
+    let Counts { sent, answered, failed, unknown } = seen.counts;
+    report.calls = [sent, answered, failed, unknown];
     report.orders = seen.orders.len() as u64;
     some(
         &mut report.complaints,
@@ -106,6 +111,7 @@ pub(crate) fn judge_reads(history: &History, excuses: &[Excuse], report: &mut Re
 
 /// Judges the history.
 pub(crate) fn judge_history(history: &History, report: &mut Report) {
+    report.judged = history.calls().len() as u64;
     match check(history) {
         Verdict::Linearizable => {}
         verdict @ Verdict::Wrong(_) => {
@@ -153,19 +159,24 @@ fn acknowledged(orders: &[(CallNumber, Order)], ledger: &Ledger) -> Vec<String> 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [sent, answered, failed, unknown] = self.calls;
-        let kinds: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let Sums { stocked, sold, left } = self.sums;
+        let kinds = self.faults.iter().map(|(kind, count)| format!("{count} {kind}"));
+        let missing = self.no_full_disks.iter().map(|why| format!("no full disks ({why})"));
+        let kinds: Vec<String> = kinds.chain(missing).collect();
         writeln!(f, "seed {}", self.seed)?;
         writeln!(f, "faults: {}", kinds.join(", "))?;
         writeln!(
             f,
-            "longest until whole again: {:.1?}; files removed by hand: {}; audits: {}",
-            self.healed_after_max, self.by_hand, self.audits
+            "longest until whole again: {:.1?}; files removed by hand: {}",
+            self.healed_after_max, self.by_hand
         )?;
         writeln!(
             f,
-            "calls: {sent} sent, {answered} answered, {failed} reads failed, {unknown} writes unknown; {} orders",
-            self.orders
+            "calls: {sent} sent, {answered} answered, {failed} reads failed, {unknown} writes unknown, {} judged; \
+             {} orders",
+            self.judged, self.orders
         )?;
+        writeln!(f, "audits: {} held; {sold} copies sold + {left} left = {stocked} stocked", self.audits)?;
         if self.is_good() {
             writeln!(f, "linearizable, balanced, level: every promise was kept")?;
         }

@@ -28,18 +28,20 @@ pub(crate) struct Aftermath {
     pub(crate) healed_after: Duration,
     /// Nodes whose file had to be removed by hand.
     pub(crate) by_hand: Vec<&'static str>,
+    /// Nodes whose file was not harmed, for they stayed members.
+    pub(crate) spared: Vec<&'static str>,
     /// Why the store did not become whole.
     pub(crate) not_healed: Option<String>,
 }
 
 /// Does all of these at once, and waits until the store has recovered from all.
 pub(crate) async fn strike(store: &mut Store, faults: &[Fault]) -> Result<Aftermath, ChaosError> {
-    let mut by_hand = Vec::new();
+    let (mut by_hand, mut spared) = (Vec::new(), Vec::new());
     let mut longest = Duration::ZERO;
     let mut harmed_at = None;
     for fault in faults {
         let since = Instant::now();
-        longest = longest.max(begin(store, fault, &mut by_hand).await?);
+        longest = longest.max(begin(store, fault, &mut by_hand, &mut spared).await?);
         harmed_at = matches!(fault, Fault::Damage(..)).then_some(since);
     }
     sleep(longest).await;
@@ -48,8 +50,14 @@ pub(crate) async fn strike(store: &mut Store, faults: &[Fault]) -> Result<Afterm
     }
     // A harmed file counts from its harm on: its recovery is behind it by now.
     let begin = harmed_at.unwrap_or_else(Instant::now);
-    store.start_all().await?;
-    let mut not_healed = store.whole(HEALING_MAX).await.err();
+    let mut not_healed = match store.start_all().await {
+        // What does not start does not recover either; the round goes on to its verdict.
+        Err(ChaosError::NotReady(missing)) => Some(missing),
+        started => {
+            started?;
+            store.whole(HEALING_MAX).await.err()
+        }
+    };
     // A harmed file may come to light only later.
     let harmed = faults.iter().filter_map(|fault| match fault {
         Fault::Damage(node, _) => Some(*node),
@@ -62,7 +70,7 @@ pub(crate) async fn strike(store: &mut Store, faults: &[Fault]) -> Result<Afterm
             not_healed = store.whole(HEALING_MAX).await.err();
         }
     }
-    Ok(Aftermath { healed_after: begin.elapsed(), by_hand, not_healed })
+    Ok(Aftermath { healed_after: begin.elapsed(), by_hand, spared, not_healed })
 }
 
 /// Begins a fault. Says how long it is to last.
@@ -70,6 +78,7 @@ async fn begin(
     store: &mut Store,
     fault: &Fault,
     by_hand: &mut Vec<&'static str>,
+    spared: &mut Vec<&'static str>,
 ) -> Result<Duration, ChaosError> {
     match fault {
         Fault::Kill(nodes, time) => {
@@ -84,7 +93,7 @@ async fn begin(
         }
         Fault::FullDisk(node, time) => store.fill(node, true).map(|()| *time),
         Fault::Damage(node, harm) => {
-            damage(store, node, *harm, by_hand).await?;
+            damage(store, node, *harm, by_hand, spared).await?;
             Ok(Duration::ZERO)
         }
     }
@@ -108,6 +117,7 @@ async fn damage(
     node: &'static str,
     kind: Harm,
     by_hand: &mut Vec<&'static str>,
+    spared: &mut Vec<&'static str>,
 ) -> Result<(), ChaosError> {
     let file = kept(&store.data(node), node);
     if kind == Harm::OldCopy {
@@ -120,6 +130,7 @@ async fn damage(
     // A member is believed to have all that was acknowledged: with less it may only come back as none.
     if CATALOGS.contains(&node) && store.dropped(node, DROPPING_MAX).await.is_err() {
         store.start(node).await?;
+        spared.push(node);
         return Ok(());
     }
     harm(&file, kind)?;

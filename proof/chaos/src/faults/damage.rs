@@ -49,7 +49,7 @@ pub(super) fn harm(database: &Path, harm: Harm) -> Result<(), ChaosError> {
             };
             cut().map_err(ChaosError::file("can't cut off", database))
         }
-        Harm::Loss => remove(database),
+        Harm::Removal => remove(database),
         Harm::OldCopy => {
             remove(database)?;
             for part in PARTS {
@@ -119,12 +119,12 @@ mod tests {
         harm(&file, Harm::OldCopy).unwrap();
         assert_eq!(fs::read(&file).unwrap(), whole);
         fs::write(beside(&file, "-wal"), "x").unwrap();
-        harm(&file, Harm::Loss).unwrap();
+        harm(&file, Harm::Removal).unwrap();
         assert!(!file.exists() && !beside(&file, "-wal").exists());
         let data = folder.path().join("frontend-1");
         fs::create_dir(&data).unwrap();
         fs::write(data.join("view-0.json"), "x").unwrap();
-        harm(&kept(&data, "frontend-1"), Harm::Loss).unwrap();
+        harm(&kept(&data, "frontend-1"), Harm::Removal).unwrap();
         assert!(!data.exists());
     }
 }

@@ -11,7 +11,23 @@ use crate::proxy::Rule;
 use crate::store::layout::{CATALOGS, CLIENTS, FRONTEND, Link};
 
 pub(crate) use self::act::{Aftermath, strike};
-pub(crate) use self::choose::choose;
+pub(crate) use self::choose::Deck;
+
+/// The kinds of faults, as they are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Kill,
+    KillAll,
+    Freeze,
+    Cut,
+    Delay,
+    Loss,
+    FullDisk,
+    Flips,
+    Truncation,
+    OldCopy,
+    Removal,
+}
 
 /// A fault with all that it depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +49,8 @@ pub(crate) enum Fault {
 /// A fault of the network.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ways {
+    /// A cut, a delay or a loss.
+    pub(crate) kind: Kind,
     /// In words, such as `cut frontend-1 > catalog-1`.
     pub(crate) what: String,
     /// Which ways.
@@ -53,10 +71,41 @@ pub(crate) enum Harm {
     /// An older copy takes its place.
     OldCopy,
     /// It is gone.
-    Loss,
+    Removal,
+}
+
+impl Kind {
+    /// Whether a file is harmed.
+    fn is_harm(self) -> bool {
+        match self {
+            Self::Flips | Self::Truncation | Self::OldCopy | Self::Removal => true,
+            Self::Kill
+            | Self::KillAll
+            | Self::Freeze
+            | Self::Cut
+            | Self::Delay
+            | Self::Loss
+            | Self::FullDisk => false,
+        }
+    }
 }
 
 impl Fault {
+    /// Which kind it is of.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Kill(..) => Kind::Kill,
+            Self::KillAll => Kind::KillAll,
+            Self::Freeze(..) => Kind::Freeze,
+            Self::Ways(Ways { kind, .. }) => *kind,
+            Self::FullDisk(..) => Kind::FullDisk,
+            Self::Damage(_, Harm::Flips(_)) => Kind::Flips,
+            Self::Damage(_, Harm::Truncation(_)) => Kind::Truncation,
+            Self::Damage(_, Harm::OldCopy) => Kind::OldCopy,
+            Self::Damage(_, Harm::Removal) => Kind::Removal,
+        }
+    }
+
     /// Whether it is something with a node that callers' reads may need: with itself, or with the ways to it.
     fn touches(&self, node: &str) -> bool {
         match self {
@@ -86,6 +135,25 @@ pub(crate) fn leave_reads_alone(faults: &[Fault]) -> bool {
     !is_cut_off && !CATALOGS.iter().all(|node| is_touched(node))
 }
 
+/// Several of a kind.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kills",
+            Self::KillAll => "kills of all",
+            Self::Freeze => "freezes",
+            Self::Cut => "cuts",
+            Self::Delay => "delays",
+            Self::Loss => "losses",
+            Self::FullDisk => "full disks",
+            Self::Flips => "files with flipped bits",
+            Self::Truncation => "files cut off",
+            Self::OldCopy => "old copies",
+            Self::Removal => "files removed",
+        })
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -98,7 +166,7 @@ impl fmt::Display for Fault {
                 Harm::Flips(_) => write!(f, "flip bits in the file of {node}"),
                 Harm::Truncation(_) => write!(f, "cut off the file of {node}"),
                 Harm::OldCopy => write!(f, "an old copy as the file of {node}"),
-                Harm::Loss => write!(f, "remove what {node} keeps"),
+                Harm::Removal => write!(f, "remove what {node} keeps"),
             },
         }
     }
@@ -111,7 +179,13 @@ mod tests {
 
     fn ways(which: impl Fn(&Link) -> bool) -> Fault {
         let links = LINKS.into_iter().filter(which).collect();
-        Fault::Ways(Ways { what: String::new(), links, rule: Rule::default(), time: Duration::ZERO })
+        Fault::Ways(Ways {
+            kind: Kind::Cut,
+            what: String::new(),
+            links,
+            rule: Rule::default(),
+            time: Duration::ZERO,
+        })
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub(crate) struct Seen {
     pub(crate) orders: Vec<(CallNumber, Order)>,
     /// Answers that there must not be.
     pub(crate) strange: Vec<String>,
+    /// How many calls there were in the end.
+    pub(crate) counts: Counts,
 }
 
 /// How many calls there were so far.
@@ -77,6 +79,7 @@ struct Desk {
     books: Vec<BookId>,
     begin: Instant,
     next: AtomicU64,
+    sent: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
     unknown: AtomicU64,
@@ -103,6 +106,7 @@ impl Load {
             books: start.keys().copied().collect(),
             begin: Instant::now(),
             next: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
@@ -123,9 +127,8 @@ impl Load {
     /// How much has been done.
     pub(crate) fn counts(&self) -> Counts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let desk = &self.desk;
-        let sent = desk.record.lock().calls().len() as u64;
-        Counts { sent, answered: of(&desk.answered), failed: of(&desk.failed), unknown: of(&desk.unknown) }
+        let Desk { sent, answered, failed, unknown, .. } = &*self.desk;
+        Counts { sent: of(sent), answered: of(answered), failed: of(failed), unknown: of(unknown) }
     }
 
     /// The moment that it is.
@@ -152,7 +155,7 @@ impl Load {
         let history = std::mem::take(&mut *desk.record.lock());
         let orders = std::mem::take(&mut *desk.orders.lock());
         let strange = std::mem::take(&mut *desk.strange.lock());
-        Seen { history, orders, strange }
+        Seen { history, orders, strange, counts: self.counts() }
     }
 }
 
@@ -196,7 +199,7 @@ impl Caller {
         let key = Uuid::new_v4().to_string();
         let manner = Manner { key: Some(&key), past_cache: false, narrow: false };
         let begin = Instant::now();
-        let number = desk.record.lock().send(self.id, desk.now(), call.clone());
+        let number = desk.send(self.id, call);
         let mut is_in_doubt = false;
         loop {
             let got = desk.wire.attempt(call, manner).await;
@@ -239,9 +242,15 @@ impl Desk {
         Moment(u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// Notes that a call is sent now.
+    fn send(&self, client: ClientId, call: &Call) -> CallNumber {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.record.lock().send(client, self.now(), call.clone())
+    }
+
     /// One read, without retries.
     async fn read(&self, client: ClientId, call: &Call, manner: Manner<'_>) {
-        let number = self.record.lock().send(client, self.now(), call.clone());
+        let number = self.send(client, call);
         let got = self.wire.attempt(call, manner).await;
         match got {
             Got::Answer(answer, _) => {
@@ -264,7 +273,8 @@ impl Desk {
         if look {
             match self.wire.order(&order.order_id).await {
                 Some(Ok(found)) if found == order => {}
-                None => drop(self.failed.fetch_add(1, Ordering::Relaxed)),
+                // The store can't tell now. That is no call of the history, so it does not count as one.
+                None => {}
                 Some(other) => {
                     let what = format!("order {} was acknowledged, and then: {other:?}", order.order_id);
                     self.strange.lock().push(what);

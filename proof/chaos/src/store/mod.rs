@@ -1,6 +1,6 @@
 //! The store under test: real processes, each with a folder of its own, and the network between them.
 
-mod disk;
+pub(crate) mod disk;
 pub mod layout;
 mod process;
 mod standing;
@@ -33,6 +33,8 @@ pub(crate) struct Store {
     // Processes end before the disks that they use are unmounted.
     processes: BTreeMap<&'static str, Process>,
     disks: BTreeMap<&'static str, Disk>,
+    /// Why there are none, if so.
+    no_disks: Option<String>,
     ways: BTreeMap<Link, Proxy>,
     folder: PathBuf,
     programs: PathBuf,
@@ -58,7 +60,7 @@ impl Store {
         let addresses = ways.iter().map(|(link, proxy)| (*link, proxy.address())).collect();
         let logs = folder.join("logs");
         fs::create_dir_all(&logs).map_err(ChaosError::file("can't make", logs))?;
-        let mut disks = BTreeMap::new();
+        let (mut disks, mut no_disks) = (BTreeMap::new(), None);
         for node in NODES {
             let data = folder.join(node).join("data");
             fs::create_dir_all(&data).map_err(ChaosError::file("can't make", &data))?;
@@ -66,10 +68,11 @@ impl Store {
             let text = layout::config(node, &addresses, keep_entries);
             fs::write(&config, text).map_err(ChaosError::file("can't write", config))?;
             // One of each kind has a disk that can be full.
-            if [CATALOGS[1], ORDERS[1]].contains(&node)
-                && let Some(disk) = Disk::mount(&data)?
-            {
-                disks.insert(node, disk);
+            if [CATALOGS[1], ORDERS[1]].contains(&node) {
+                match Disk::mount(&data) {
+                    Ok(disk) => drop(disks.insert(node, disk)),
+                    Err(problem) => no_disks = Some(format!("no tmpfs can be mounted: {problem}")),
+                }
             }
         }
         let books = folder.join(FRONTEND).join("catalogue.csv");
@@ -79,6 +82,7 @@ impl Store {
         Ok(Self {
             processes: BTreeMap::new(),
             disks,
+            no_disks,
             ways,
             folder: folder.to_owned(),
             programs: programs.to_owned(),
@@ -141,6 +145,11 @@ impl Store {
     /// The nodes whose disk can be filled.
     pub(crate) fn disks(&self) -> Vec<&'static str> {
         self.disks.keys().copied().collect()
+    }
+
+    /// Why not all that should can be filled, if so.
+    pub(crate) fn no_disks(&self) -> Option<&str> {
+        self.no_disks.as_deref()
     }
 
     /// Fills a node's disk, or makes room on it.
