@@ -1,7 +1,8 @@
 //! Large catalogues: made up, loaded, and loaded on after whatever broke the load off.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use bookends::generate::Catalogue;
 use common::api::{Book, NewBook};
@@ -135,4 +136,74 @@ async fn an_import_that_gave_up_is_run_again_and_undoes_no_sale() {
     let once_more = import(&cluster, &cluster.url(), 30).await;
     assert_eq!(once_more.out, format!("loaded {BOOKS} books\n"));
     is_loaded(&cluster, &BTreeMap::from([(there, 3)])).await;
+}
+
+/// `bookends export` or `import` with a file, at a store.
+async fn move_books(cluster: &Cluster, verb: &str, file: &Path) -> String {
+    let token = cluster.path("data/admin.token");
+    let args =
+        [verb, file.to_str().unwrap(), "--url", &cluster.url(), "--token-file", token.to_str().unwrap()];
+    let ran = run("bookends", &args).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.out
+}
+
+/// More than a few pages of an export, and what a form of file could get wrong.
+fn round_trip_books() -> String {
+    let mut text = "id,title,topic,author,isbn,year,description,cost_cents,quantity\n".to_owned();
+    text.push_str("1,\"a, \"\"b\"\"\nc\",topic,,,-44,\"\u{e9}\u{1f4da} \",0,0\n");
+    text.push_str("9007199254740991,last,topic,An Author,9780306406157,2025,,100000000,1000000000\n");
+    for book in Catalogue::new(1_700, 3) {
+        let (id, title) = (book.id.unwrap().get() + 1, book.title);
+        text.push_str(&format!(
+            "{id},\"{title}\",{},,,,,{},{}\n",
+            book.topic,
+            book.cost_cents,
+            book.quantity + 1
+        ));
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_exported_is_imported_elsewhere_as_it_was_in_both_forms() {
+    const ALL: u64 = 1_702;
+    let more = "[shards]\ncount = 2\n";
+    let mut cluster = Cluster::start(Setup { more, catalogue: round_trip_books(), ..empty() }).await;
+    // As they are now, not as they were loaded.
+    let client = cluster.client();
+    client.buy(book(7), 1).await.unwrap();
+    client.set_cost(book(8), 12_345).await.unwrap();
+    let before = all_books(&cluster).await;
+    assert_eq!(before.len() as u64, ALL);
+    let files = ["first.csv", "first.ndjson"].map(|name| cluster.path(name));
+    for file in &files {
+        let told = move_books(&cluster, "export", file).await;
+        assert!(told.starts_with(&format!("exported {ALL} books to ")), "{told}");
+        assert!(fs::read_to_string(file).unwrap().contains("12345"), "{}", file.display());
+    }
+    cluster.kill_all();
+
+    for from in &files {
+        // Into a store with fewer shards, and with none of these books.
+        let mut other = cluster.another(empty());
+        other.start_all().await;
+        other.level().await;
+        assert_eq!(move_books(&other, "import", from).await, format!("loaded {ALL} books\n"));
+        let after = all_books(&other).await;
+        // Versions belong to their store.
+        let plain = |book: &Book| Book { version: 0, ..book.clone() };
+        assert!(before.values().map(plain).eq(after.values().map(plain)));
+        for file in &files {
+            let again = other.path(file.file_name().unwrap().to_str().unwrap());
+            move_books(&other, "export", &again).await;
+            assert!(
+                fs::read(&again).unwrap() == fs::read(file).unwrap(),
+                "{} of {}",
+                again.display(),
+                from.display()
+            );
+        }
+        other.kill_all();
+    }
 }

@@ -2,24 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{Cluster, Setup, book, wait_for};
+use crate::harness::{Cluster, LIMIT, Setup, book, program, wait_for};
 
 const CROWD: usize = 10_000;
 /// Connections that are opened at a time.
 const AT_ONCE: usize = 100;
 /// Files of this process beside the crowd's.
 const OTHER_FILES: u64 = 300;
-/// More memory than so many connections may take that have each just been answered.
-const MEMORY_MAX_KIB: u64 = 300 * 1024;
+/// So much more memory the crowd may take, each of whom has just been answered: 200 MB.
+const MEMORY_MAX_KIB: u64 = 200_000_000 / 1024;
 /// Until when the slowest client must be gone: a body may take 20 s, a line of a load 30 s.
 const SLOW_CLIENT_MAX: Duration = Duration::from_secs(35);
 const GET: &[u8] = b"GET /lookup/1 HTTP/1.1\r\nhost: store\r\n\r\n";
@@ -148,4 +150,26 @@ async fn ten_thousand_connections_and_slow_clients_hold_nobody_up() {
     assert!(*took < Duration::from_secs(30) && told.contains("/problems/request-timeout"), "{took:?} {told}");
     assert!(ends["load"].1.contains("/problems/request-timeout"), "{ends:?}");
     client.buy(book(4), 1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_fewer_files_may_be_open_than_are_wanted_a_front_end_says_so() {
+    let cluster = Cluster::prepare(Setup::default()).await;
+    let mut command = Command::new("sh");
+    // Also the limit up to which it could raise its own.
+    command.args(["-c", "ulimit -n 1000 && exec \"$0\" \"$@\""]).arg(program("frontend"));
+    command.arg("--config").arg(cluster.path("config.toml")).args(["--id", "frontend-1"]);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("`limits.connections` is more than this process may have open") {
+                return line;
+            }
+        }
+        panic!("it ended");
+    };
+    let told = timeout(LIMIT, told).await.expect("it says so at its start");
+    assert!(told.contains("configured=20000") && told.contains("connections=744"), "{told}");
+    child.kill().await.unwrap();
 }

@@ -9,7 +9,7 @@ use bookends::IdempotencyKey;
 use common::api::{Book, Order};
 use parking_lot::Mutex;
 use protocol::catalogue::OrderLine;
-use protocol::ids::BookId;
+use protocol::ids::{BookId, ShardId};
 use reqwest::Method;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,6 +35,7 @@ pub(crate) struct Shopping {
 #[derive(Debug, Default)]
 struct Ledger {
     books: BTreeMap<BookId, Known>,
+    shards: u32,
     sales: Mutex<Vec<(Vec<OrderLine>, Order)>>,
     unanswered: Mutex<Vec<String>>,
     failed_reads: Mutex<Vec<String>>,
@@ -75,8 +76,9 @@ impl Shopping {
         let known = |book: Book| {
             (book.id, Known { start: book.quantity, version: book.version.into(), ..Known::default() })
         };
-        let ledger =
-            Arc::new(Ledger { books: page.books.into_iter().map(known).collect(), ..Ledger::default() });
+        let books = page.books.into_iter().map(known).collect();
+        let shards = u32::try_from(client.status().await.unwrap().shards.len()).unwrap();
+        let ledger = Arc::new(Ledger { books, shards, ..Ledger::default() });
         let closing = watch::Sender::new(false);
         let mut people = JoinSet::new();
         for number in 0..BUYERS {
@@ -140,14 +142,17 @@ impl Person {
         *self.closing.borrow()
     }
 
-    /// Every third order is one of two books.
+    /// Every third order is one of two books: of neighbours in one shard, for an order lies in one.
     fn lines(&self, turn: u64) -> Vec<OrderLine> {
-        let books: Vec<BookId> = self.ledger.books.keys().copied().collect();
-        let at = |place: u64| books[usize::try_from(place).unwrap() % books.len()];
-        let line = |book, quantity| OrderLine { book, quantity };
-        let mut lines = vec![line(at(self.number + turn), 1 + turn % 3)];
+        let books = &self.ledger.books;
+        let place = usize::try_from(self.number + turn).unwrap() % books.len();
+        let shard = |book: BookId| ShardId::of_book(book, self.ledger.shards);
+        let mut round = books.keys().copied().cycle().skip(place);
+        let first = round.next().unwrap();
+        let mut lines = vec![OrderLine { book: first, quantity: 1 + turn % 3 }];
         if turn.is_multiple_of(3) {
-            lines.push(line(at(self.number + turn + 1), 1));
+            let other = round.take(books.len() - 1).find(|book| shard(*book) == shard(first));
+            lines.extend(other.map(|book| OrderLine { book, quantity: 1 }));
         }
         lines
     }
