@@ -164,6 +164,7 @@ impl StoreError {
             rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)
                 | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..)
         );
         if is_no_value {
             // The tables are strict: what does not fit its column was not written by this program.
