@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::ids::{Index, ShardId};
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
 
 /// Why the store could not do what it was asked. Whatever it says, nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -163,10 +164,15 @@ impl StoreError {
             rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)
                 | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..)
         );
         if is_no_value {
             // The tables are strict: what does not fit its column was not written by this program.
             return Self::Corrupt { path, place: "row".into(), problem: source.to_string() };
+        }
+        // It ends before it should.
+        if source.sqlite_error().is_some_and(|problem| problem.extended_code == SQLITE_IOERR_SHORT_READ) {
+            return Self::Corrupt { path, place: "file".into(), problem: source.to_string() };
         }
         match source.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full { path, source },
@@ -211,3 +217,20 @@ impl Fault {
 
 /// The result of a step inside the store.
 pub(super) type Step<T> = Result<T, Fault>;
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi::{Error, SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR_READ};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_ends_too_soon_is_damaged_and_one_that_can_not_be_read_is_not() {
+        let is_damage = |code| {
+            let problem = rusqlite::Error::SqliteFailure(Error::new(code), None);
+            StoreError::sqlite(Path::new("shard-0.db"), problem).is_damage()
+        };
+        let codes = [SQLITE_CORRUPT, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_READ, SQLITE_FULL];
+        assert_eq!(codes.map(is_damage), [true, true, false, false]);
+    }
+}

@@ -14,7 +14,7 @@ use protocol::mutant;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::WAL_BYTES_MAX;
-use super::error::{Step, StoreError};
+use super::error::{Fault, Step, StoreError};
 use super::meta::{Meta, Part};
 use super::migrations::{migrate, version, version_known};
 
@@ -136,6 +136,9 @@ pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(BUSY_WAIT)?;
         let found = version(&conn)?;
+        if found == version_known() {
+            check_tables(&conn)?;
+        }
         Ok((found, if found > version_known() { part } else { Meta::load(&conn)?.part }))
     };
     let (version, found) = look().map_err(|fault| fault.at(path))?;
@@ -207,6 +210,18 @@ fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
         return Err(StoreError::TooNew { path: path.to_owned(), found, known });
     }
     Ok(())
+}
+
+/// Whether the tables are those of this program, to the letter. One flipped bit can give a column another name: then
+/// the file opens, its rows are whole, and nothing that names the column works.
+pub(super) fn check_tables(conn: &Connection) -> Step<()> {
+    let mut fresh = Connection::open_in_memory()?;
+    migrate(&mut fresh)?;
+    if tables(conn)? == tables(&fresh)? {
+        Ok(())
+    } else {
+        Err(Fault::corrupt("schema", "its tables or triggers are others"))
+    }
 }
 
 /// All tables, indexes and triggers as SQLite has them.

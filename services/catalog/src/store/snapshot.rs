@@ -83,7 +83,7 @@ impl Readers {
     /// If the database can't be read, the file can't be written, or the copy is not sound.
     pub fn backup_to(&self, file: &Path) -> Result<BackupFacts, StoreError> {
         let snapshot = self.snapshot_to(file)?;
-        check_file(file, &snapshot, self.part, |_| Ok(()))?;
+        check_file(file, &snapshot, self.part)?;
         let failed = |problem| StoreError::file(file, problem);
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(file).map_err(failed)?).map_err(failed)?;
@@ -135,25 +135,13 @@ impl Readers {
     /// # Errors
     /// If it is not what its facts say, is of another shard, or can't be read.
     pub fn check_snapshot(&self, file: &Path, facts: &SnapshotFacts) -> Result<CheckedSnapshot, StoreError> {
-        let live = self.connection()?;
-        check_file(file, facts, self.part, |copy| {
-            if schema::tables(copy)? == schema::tables(&live)? {
-                Ok(())
-            } else {
-                Err(Fault::corrupt("schema", "its tables or triggers are others"))
-            }
-        })?;
+        check_file(file, facts, self.part)?;
         Ok(CheckedSnapshot { file: file.to_owned(), facts: facts.clone() })
     }
 }
 
 /// Checks a copy against its facts and brings its tables up to date.
-pub(super) fn check_file(
-    file: &Path,
-    facts: &SnapshotFacts,
-    part: Part,
-    more: impl FnOnce(&Connection) -> Step<()>,
-) -> Result<(), StoreError> {
+pub(super) fn check_file(file: &Path, facts: &SnapshotFacts, part: Part) -> Result<(), StoreError> {
     let refused = |problem: String| StoreError::BadSnapshot { path: file.to_owned(), problem };
     let size = fs::metadata(file).map_err(|problem| StoreError::file(file, problem))?.len();
     if size != facts.bytes {
@@ -166,8 +154,8 @@ pub(super) fn check_file(
     let look = || -> Step<()> {
         let mut copy = Connection::open(file)?;
         migrate(&mut copy)?;
-        check(&copy, facts, part)?;
-        more(&copy)
+        schema::check_tables(&copy)?;
+        check(&copy, facts, part)
     };
     look().map_err(|fault| refused(fault.to_string()))
 }
@@ -291,7 +279,7 @@ pub struct Adoption {
 /// If it is not what its facts say, or can't be written.
 pub fn adopt(file: &Path, facts: &SnapshotFacts, adoption: Adoption) -> Result<View, StoreError> {
     let Adoption { shard, shards, node, writer } = adoption;
-    check_file(file, facts, Part { shard, count: shards }, |_| Ok(()))?;
+    check_file(file, facts, Part { shard, count: shards })?;
     let make = || -> Step<View> {
         let copy = Connection::open(file)?;
         let mut meta = Meta::load(&copy)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
 
 /// Why the book of orders could not do what it was asked. Whatever it says, nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +66,14 @@ impl BookError {
         let spoilt = match &source {
             rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..) => true,
-            other => matches!(
-                other.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            ),
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => true,
+            other => {
+                let code = other.sqlite_error_code();
+                // It ends before it should.
+                other.sqlite_error().is_some_and(|problem| problem.extended_code == SQLITE_IOERR_SHORT_READ)
+                    || matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            }
         };
         if spoilt {
             Self::Damaged { path, problem: source.to_string() }
@@ -84,5 +88,22 @@ impl BookError {
 
     pub(super) fn file(path: &Path, source: io::Error) -> Self {
         Self::File { path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi::{Error, SQLITE_CORRUPT, SQLITE_IOERR_READ};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_ends_too_soon_is_damaged_and_one_that_can_not_be_read_is_not() {
+        let is_damage = |code| {
+            let problem = rusqlite::Error::SqliteFailure(Error::new(code), None);
+            BookError::sqlite(Path::new("orders.db"), problem).is_damage()
+        };
+        let codes = [SQLITE_CORRUPT, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_READ];
+        assert_eq!(codes.map(is_damage), [true, true, false]);
     }
 }
