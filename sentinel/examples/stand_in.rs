@@ -95,9 +95,23 @@ fn router(config: Config) -> Router {
         .route("/status", get(move || async move { Json(status(&asked).await) }))
 }
 
+fn itself(id: &NodeId, address: &Address) -> NodeStatus {
+    NodeStatus {
+        id: id.as_str().to_owned(),
+        role: Role::Frontend,
+        state: NodeState::Up,
+        address: address.to_string(),
+        pid: Some(std::process::id()),
+        last_beat_ms: None,
+        uptime_s: None,
+        version: None,
+    }
+}
+
 /// A status in which a node is up if its listener answers.
 async fn status(config: &Config) -> Status {
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<NodeStatus> =
+        config.frontends.iter().map(|node| itself(&node.id, &node.public)).collect();
     let catalogs = config.catalogs.iter().map(|node| (&node.id, Role::Catalog, &node.listen));
     let orders = config.orders.iter().map(|node| (&node.id, Role::Order, &node.listen));
     for (id, role, listen) in catalogs.chain(orders) {

@@ -1,13 +1,15 @@
 //! What the front ends say of the store.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use common::api::{Role, Status};
 use reqwest::Client;
+use rustix::process::Pid;
 
-use crate::addresses;
 use crate::failure::Failure;
 use crate::store::Store;
+use crate::{addresses, identity};
 
 /// An answer that takes longer is none.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -19,6 +21,19 @@ pub(crate) struct FrontEnd {
     pub(crate) id: String,
     /// Its public listener.
     pub(crate) url: String,
+    /// Its configuration, if it is on this machine.
+    config: Option<PathBuf>,
+}
+
+impl FrontEnd {
+    /// Whether it is the one that has told a status: another store's may have taken its port. One on another machine
+    /// is taken at its word.
+    fn has_told(&self, status: &Status) -> bool {
+        let Some(config) = &self.config else { return true };
+        let told = status.nodes.iter().find(|node| node.id == self.id).and_then(|node| node.pid);
+        let pid = told.and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        pid.is_some_and(|pid| identity::is_node_of(pid, config, &self.id))
+    }
 }
 
 /// Those front ends of a store whose address is known.
@@ -27,7 +42,9 @@ pub(crate) fn all(store: &Store) -> Vec<FrontEnd> {
     nodes
         .filter_map(|node| {
             let address = addresses::main(&store.layout, node)?;
-            Some(FrontEnd { id: node.id.as_str().to_owned(), url: addresses::url(&address) })
+            let (id, url) = (node.id.as_str().to_owned(), addresses::url(&address));
+            let config = node.host.is_none().then(|| store.config.path.clone());
+            Some(FrontEnd { id, url, config })
         })
         .collect()
 }
@@ -61,15 +78,13 @@ impl Asker {
         Some(format!("{id} is not ready ({status}: {})", reason(&body)))
     }
 
-    /// The body of `/status` as it came; none if the front end does not answer.
-    pub(crate) async fn status_text(&self, front_end: &FrontEnd) -> Option<String> {
+    /// The body of `/status` as it came, and what it says; none if the front end does not answer, or if another
+    /// store's answers in its place.
+    pub(crate) async fn status(&self, front_end: &FrontEnd) -> Option<(String, Status)> {
         let answer = self.0.get(format!("{}/status", front_end.url)).send().await.ok()?;
-        answer.error_for_status().ok()?.text().await.ok()
-    }
-
-    /// The status; none if the front end does not answer with one.
-    pub(crate) async fn status(&self, front_end: &FrontEnd) -> Option<Status> {
-        serde_json::from_str(&self.status_text(front_end).await?).ok()
+        let text = answer.error_for_status().ok()?.text().await.ok()?;
+        let status = serde_json::from_str(&text).ok()?;
+        front_end.has_told(&status).then_some((text, status))
     }
 }
 

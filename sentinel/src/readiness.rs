@@ -39,7 +39,7 @@ pub(crate) async fn look(overview: &Overview, front_ends: &[FrontEnd], asker: &A
         if let Some(why) = asker.not_ready(front_end).await {
             return Readiness::Waiting(why);
         }
-        let Some(status) = asker.status(front_end).await else {
+        let Some((_, status)) = asker.status(front_end).await else {
             return Readiness::Waiting(format!("{} does not tell its status", front_end.id));
         };
         if let Some(why) = missing_back_end(&overview.nodes, &status) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::stand_in::{Fault, StandIn, TOKEN, nobody};
@@ -192,6 +193,65 @@ async fn a_catalogue_goes_out_and_comes_in_again() {
         assert_eq!(typed(&other, "remove-book 50").await.code, 0);
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside the files");
+}
+
+/// Makes up a catalogue into a pipe; gives how many bytes came, and how much memory that took at the most.
+async fn made(books: u64) -> (u64, u64) {
+    let mut command = command("http://127.0.0.1:1", &format!("generate --books {books}"));
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id().unwrap());
+    let mut out = child.stdout.take().unwrap();
+    let (mut bytes, mut peak_kib, mut part) = (0, 0, vec![0; 64 * 1024]);
+    loop {
+        let length = out.read(&mut part).await.unwrap();
+        if length == 0 {
+            break;
+        }
+        bytes += length as u64;
+        // It never falls; once the last bytes are written the process may be gone.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        peak_kib = kib.unwrap_or(peak_kib);
+    }
+    assert!(child.wait().await.unwrap().success());
+    (bytes, peak_kib)
+}
+
+#[tokio::test]
+async fn a_large_catalogue_takes_no_more_memory_than_a_small_one() {
+    const MORE_MAX_KIB: u64 = 8 * 1024;
+    let (_, few) = made(5_000).await;
+    let (bytes, many) = made(300_000).await;
+    assert!(few > 0 && bytes > 8 * MORE_MAX_KIB * 1024 / 2, "{few} KiB, {bytes} bytes");
+    assert!(many < few + MORE_MAX_KIB, "{many} KiB for {bytes} bytes, {few} KiB for a small one");
+}
+
+#[tokio::test]
+async fn an_import_shows_its_progress_on_a_terminal_and_nowhere_else() {
+    let store = StandIn::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.ndjson");
+    let good = r#"{"title":"t","topic":"x","cost_cents":1,"quantity":1}"#;
+    std::fs::write(&path, format!("{good}\n{good}\n")).unwrap();
+    let size = format!("of {} B, 2 books", 2 * (good.len() + 1));
+
+    let piped = typed(&store, &format!("import {}", path.display())).await;
+    assert_eq!((piped.code, piped.out.as_str(), piped.err.as_str()), (0, "loaded 2 books\n", ""));
+    // A terminal of its own.
+    let line = format!(
+        "stty cols 80 rows 24; exec '{}' import --anew '{}'",
+        env!("CARGO_BIN_EXE_bookends"),
+        path.display()
+    );
+    let mut on_terminal = Command::new("script");
+    on_terminal.args(["-q", "-e", "-c", &line, "/dev/null"]).stdin(Stdio::null()).kill_on_drop(true);
+    on_terminal.env("BOOKENDS_URL", store.url()).env("BOOKENDS_ADMIN_TOKEN", TOKEN).env("TERM", "xterm");
+    on_terminal.env_remove("BOOKENDS_CONFIG");
+    let shown = ended(on_terminal).await;
+    assert_eq!(shown.code, 0, "{}{}", shown.out, shown.err);
+    assert!(shown.out.contains(&size), "{:?}", shown.out);
+    assert!(shown.out.trim_end().ends_with("loaded 2 books"), "{:?}", shown.out);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A store on two machines: the other one is an sshd that the test starts, on another loopback address and
 //! with a folder of its own as its home.
 
+use std::fmt::Write;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -18,8 +19,11 @@ use crate::harness::{LIMIT, Ran, Setup, last_lines, program, run_program, wait_f
 const OTHER: &str = "127.0.0.2";
 const SSHD: &str = "/usr/sbin/sshd";
 
+/// Who is on the other machine, if nothing else is said.
+const BACK_ENDS: [&str; 2] = ["catalog-2", "order-2"];
+
 /// The programs of the store beside one another, as an installation has them, an sshd, and a configuration with
-/// catalog-2 and order-2 on the other machine. Dropping it leaves no process behind.
+/// some nodes on the other machine. Dropping it leaves no process behind.
 struct Stage {
     dir: TempDir,
     sshd: Option<Child>,
@@ -39,7 +43,8 @@ fn keygen(path: &Path) {
 }
 
 impl Stage {
-    fn new() -> Self {
+    /// With these nodes on the other machine, and further keys of `[ssh]`.
+    fn new(there: &[&str], ssh: &str) -> Self {
         assert!(Path::new(SSHD).is_file(), "{SSHD} is missing: apt-get install openssh-server");
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut stage = Self { dir, sshd: None, port: free_port(OTHER) };
@@ -61,32 +66,33 @@ impl Stage {
         );
         stage.write("sshd_config", &sshd_config);
         stage.write("catalogue.csv", &Setup::default().catalogue);
-        stage.write("config.toml", &stage.config());
+        stage.write("config.toml", &stage.config(there, ssh));
         stage.start_sshd();
         stage
     }
 
-    fn config(&self) -> String {
-        let port = free_port;
-        let here = "127.0.0.3";
-        format!(
+    fn config(&self, there: &[&str], ssh: &str) -> String {
+        let mut text = format!(
             "[cluster]\nname = \"test\"\ndata_dir = \"data\"\n\
-             [ssh]\nport = {}\nidentity = \"user_key\"\nconfig = \"ssh_config\"\ndir = {:?}\n\
-             [[frontend]]\nid = \"frontend-1\"\npublic = \"127.0.0.1:0\"\n\
-             internal = \"{here}:{}\"\nheartbeat = \"{here}:{}\"\n\
-             [[catalog]]\nid = \"catalog-1\"\nlisten = \"{here}:{}\"\n\
-             [[catalog]]\nid = \"catalog-2\"\nlisten = \"{OTHER}:{}\"\nhost = \"{OTHER}\"\n\
-             [[order]]\nid = \"order-1\"\nlisten = \"{here}:{}\"\n\
-             [[order]]\nid = \"order-2\"\nlisten = \"{OTHER}:{}\"\nhost = \"{OTHER}\"\n",
+             [ssh]\nport = {}\nidentity = \"user_key\"\nconfig = \"ssh_config\"\ndir = {:?}\n{ssh}",
             self.port,
             self.path("other/shop"),
-            port(here),
-            port(here),
-            port(here),
-            port(OTHER),
-            port(here),
-            port(OTHER),
-        )
+        );
+        for node in ["frontend-1", "catalog-1", "catalog-2", "order-1", "order-2"] {
+            let is_there = there.contains(&node);
+            let address = if is_there { OTHER } else { "127.0.0.3" };
+            let (kind, _) = node.split_once('-').unwrap();
+            let listeners: &[&str] =
+                if kind == "frontend" { &["public", "internal", "heartbeat"] } else { &["listen"] };
+            writeln!(text, "[[{kind}]]\nid = \"{node}\"").unwrap();
+            for listener in listeners {
+                writeln!(text, "{listener} = \"{address}:{}\"", free_port(address)).unwrap();
+            }
+            if is_there {
+                writeln!(text, "host = \"{OTHER}\"").unwrap();
+            }
+        }
+        text
     }
 
     fn start_sshd(&mut self) {
@@ -98,6 +104,16 @@ impl Stage {
         let mut command = Command::new(SSHD);
         command.arg("-D").arg("-e").arg("-f").arg(self.path("sshd_config"));
         self.sshd = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// The other machine hangs, or goes on: connections to its sshd stay open, and new ones are taken by the
+    /// system, but nobody says a word. What else runs there is not touched.
+    fn signal_sshd(&self, signal: Signal) {
+        let sshd = self.sshd.as_ref().unwrap().id();
+        for pid in children(sshd).into_iter().chain([raw(Some(sshd))]) {
+            // A child may have ended with its connection.
+            assert!(matches!(kill_process(pid, signal), Ok(()) | Err(Errno::SRCH)));
+        }
     }
 
     /// Ends sshd, with all of its connections: it leads none of the sessions of what runs there.
@@ -241,7 +257,7 @@ impl Drop for Stage {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_on_another_machine_are_started_healed_stopped_and_removed() {
-    let mut stage = Stage::new();
+    let mut stage = Stage::new(&BACK_ENDS, "");
     let welcome = stage.ok(&["up"]).await;
     assert!(welcome.contains("5 nodes are ready"), "{welcome}");
     let table = stage.ok(&["status"]).await;
@@ -293,8 +309,100 @@ async fn nodes_on_another_machine_are_started_healed_stopped_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_front_end_on_another_machine_is_started_healed_stopped_and_removed() {
+    let mut stage = Stage::new(&["frontend-1"], "");
+    let welcome = stage.ok(&["up"]).await;
+    assert!(
+        welcome.contains("5 nodes are ready") && welcome.contains(&format!("http://{OTHER}:")),
+        "{welcome}"
+    );
+    let table = stage.ok(&["status"]).await;
+    assert!(table.contains(&format!("on {OTHER}: frontend-1")), "{table}");
+    for secret in ["data/cluster.secret", "data/admin.token"] {
+        assert_eq!(
+            fs::metadata(stage.other(secret)).unwrap().permissions().mode() & 0o7777,
+            0o600,
+            "{secret}"
+        );
+        assert_eq!(fs::read(stage.other(secret)).unwrap(), fs::read(stage.path(secret)).unwrap(), "{secret}");
+    }
+    assert!(stage.other("catalogue.csv").is_file(), "the first books are loaded there");
+    assert!(stage.other("data/frontend-1/view-0.json").is_file() && !stage.path("data/frontend-1").exists());
+    stage.ok(&["test", "2"]).await;
+
+    // Dead, killed, stopped.
+    let first = stage.pid("frontend-1").await;
+    end(raw(first));
+    let second = stage.whole("frontend-1", first).await;
+    stage.wait_for_row("frontend-1", "signal 9").await;
+    stage.ok(&["kill", "frontend-1"]).await;
+    let third = stage.whole("frontend-1", second).await;
+    stage.ok(&["stop", "frontend-1"]).await;
+    let table = stage.ok(&["status"]).await;
+    assert!(table.contains("no front end answers"), "{table}");
+    stage.ok(&["start", "frontend-1"]).await;
+    let fourth = stage.whole("frontend-1", third).await;
+
+    // Its machine is out of reach of ssh alone: it serves on.
+    stage.end_sshd();
+    stage.wait_for_row("frontend-1", " unreachable ").await;
+    stage.ok(&["test", "2"]).await;
+    assert_eq!(stage.pid("frontend-1").await, fourth);
+    stage.start_sshd();
+    stage.wait_for_row("frontend-1", " running ").await;
+
+    stage.ok(&["down"]).await;
+    stage.nothing_runs().await;
+    stage.ok(&["clean", "--yes"]).await;
+    assert!(!stage.path("data").exists() && !stage.other("data").exists() && !stage.other("bin").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_says_nothing_any_more_is_named_and_holds_nobody_up() {
+    let stage = Stage::new(&BACK_ENDS, "connect_ms = 1000\n");
+    stage.ok(&["up"]).await;
+    let pid = stage.pid("catalog-2").await;
+    stage.signal_sshd(Signal::STOP);
+    // Ordered before anybody knows.
+    let stop = stage.run(&["stop", "order-2"]).await;
+    assert_eq!((stop.code, stop.err.lines().count()), (Some(1), 1), "{stop:?}");
+    assert!(stop.err.contains(&format!("cannot reach {OTHER} by ssh: ")), "{stop:?}");
+    for node in BACK_ENDS {
+        stage.wait_for_row(node, " unreachable ").await;
+    }
+    // Now each attempt to reach it is one that is taken and not answered.
+    wait_for("it is told how the machine fails", async || {
+        let table = stage.ok(&["status"]).await;
+        let told = table.lines().find(|line| line.starts_with("catalog-2: cannot reach")).unwrap_or_default();
+        if told.contains(OTHER) && told.contains("timed out") { Ok(()) } else { Err(table) }
+    })
+    .await;
+    stage.ok(&["test", "2"]).await;
+    assert_eq!(stage.pid("catalog-2").await, pid, "it serves on");
+    stage.ok(&["restart", "order-1"]).await;
+    let down = stage.run(&["down"]).await;
+    assert_eq!((down.code, down.err.lines().count()), (Some(1), 1), "{down:?}");
+    assert!(
+        down.err.contains(&format!("not everything is stopped: cannot reach {OTHER} by ssh: ")),
+        "{down:?}"
+    );
+    let start = stage.run(&["start", "catalog-2"]).await;
+    assert_eq!((start.code, start.err.lines().count()), (Some(1), 1), "{start:?}");
+    assert!(start.err.contains(&format!("cannot reach {OTHER} by ssh: ")), "{start:?}");
+
+    stage.signal_sshd(Signal::CONT);
+    stage.wait_for_row("catalog-2", " running ").await;
+    wait_for("all can be stopped", async || {
+        let ran = stage.run(&["down"]).await;
+        if ran.code == Some(0) { Ok(()) } else { Err(ran.err) }
+    })
+    .await;
+    stage.nothing_runs().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_can_not_be_reached_for_a_while_goes_on_serving() {
-    let mut stage = Stage::new();
+    let mut stage = Stage::new(&BACK_ENDS, "");
     stage.ok(&["up"]).await;
     let pid = stage.pid("catalog-2").await;
     stage.end_sshd();
@@ -339,7 +447,7 @@ async fn a_machine_that_can_not_be_reached_for_a_while_goes_on_serving() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_alone_and_what_is_copied_when_it_differs() {
-    let stage = Stage::new();
+    let stage = Stage::new(&BACK_ENDS, "");
     let out = stage.ok(&["start", "catalog-2"]).await;
     assert!(out.starts_with("catalog-2: started; now "), "{out}");
     stage.wait_for_row("catalog-2", " running ").await;
@@ -386,7 +494,7 @@ async fn one_node_alone_and_what_is_copied_when_it_differs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_keeps_a_machine_away_is_one_line() {
-    let stage = Stage::new();
+    let stage = Stage::new(&BACK_ENDS, "");
     let cases = [
         ("authorized_keys", "", "Permission denied"),
         ("known_hosts", "", "host key is not known"),

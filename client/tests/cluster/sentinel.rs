@@ -1,7 +1,8 @@
 //! The sentinel over the real services: up, heal, stop, down, clean.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use common::api::{NodeState, Status};
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::harness::{LIMIT, Ran, Setup, last_lines, run, wait_for};
+use crate::harness::{LIMIT, Ran, Setup, last_lines, program, run, wait_for};
 
 /// A store that a sentinel runs. Dropping it leaves no process behind.
 struct Stage {
@@ -147,4 +148,63 @@ async fn a_store_is_started_healed_stopped_and_removed() {
     assert_eq!(stage.processes(), []);
     assert!(!stage.path("data").exists());
     assert!(stage.path("config.toml").is_file());
+}
+
+/// Types a command at `starter.sh`, one that builds only what is missing. The programs are where a build leaves them.
+fn starter(stage: &Stage, args: &[&str]) -> Output {
+    let release = stage.path("target/release");
+    if !release.is_dir() {
+        fs::create_dir_all(&release).unwrap();
+        for name in ["sentinel", "catalog", "order", "frontend", "bookends"] {
+            fs::hard_link(program(name), release.join(name)).unwrap();
+        }
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../starter.sh");
+    let mut command = Command::new(script);
+    command.args(args).current_dir(stage.dir.path()).stdin(Stdio::null());
+    for name in ["BOOKENDS_CLUSTER_SECRET", "BOOKENDS_ADMIN_TOKEN", "BOOKENDS_LOG", "BOOKENDS_LOG_FORMAT"] {
+        command.env_remove(name);
+    }
+    command.env("CARGO_TARGET_DIR", "target").env("BOOKENDS_CONFIG", stage.path("config.toml"));
+    command.output().unwrap()
+}
+
+fn starter_ok(stage: &Stage, args: &[&str]) -> String {
+    let ran = starter(stage, args);
+    assert_eq!(ran.status.code(), Some(0), "{args:?}: {ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_component_is_started_alone_by_the_script_and_the_others_one_by_one() {
+    let stage = Stage::new();
+    let row = |node: &str| {
+        let table = starter_ok(&stage, &["status"]);
+        table.lines().find(|line| line.starts_with(node)).unwrap_or_default().to_owned()
+    };
+    let started = starter_ok(&stage, &["start", "catalog-2"]);
+    assert!(started.starts_with("catalog-2: started; now "), "{started}");
+    wait_for("catalog-2 runs", async || {
+        let row = row("catalog-2");
+        if row.contains(" running ") { Ok(()) } else { Err(row) }
+    })
+    .await;
+    let others = ["order-2", "frontend-1", "catalog-1", "order-1"];
+    for node in others {
+        assert!(row(node).contains(" stopped "), "{}", row(node));
+    }
+    let processes = stage.processes().len();
+    assert_eq!(processes, 2, "a sentinel and a catalog node");
+    let unknown = starter(&stage, &["start", "catalog-3"]);
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    for node in others {
+        starter_ok(&stage, &["start", node]);
+    }
+    stage.healed("catalog-2", None).await;
+    // By the script it would be built first, as by `up`.
+    stage.ok(&["test", "2"]).await;
+    starter_ok(&stage, &["stop", "catalog-2"]);
+    assert!(row("catalog-2").contains(" stopped "), "{}", row("catalog-2"));
+    starter_ok(&stage, &["down"]);
+    assert_eq!(stage.processes(), []);
 }

@@ -156,7 +156,8 @@ impl Watcher {
             (None, State::Unreachable) => State::Starting,
             (None, state) => state,
         };
-        if next == state {
+        // Also why it can't be seen may change, and the newest reason is the one to act on.
+        if next == state && view.problem == self.standing.borrow().problem {
             return;
         }
         self.set(next, Some(process));

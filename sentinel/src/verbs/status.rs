@@ -24,12 +24,13 @@ const DIGEST_CHARS: usize = 8;
 /// If nothing runs, or, for the JSON, no front end answers.
 pub(crate) async fn run(store: &Store, json: bool) -> Result<(), Failure> {
     let asker = Asker::new()?;
-    let text = first_status(store, &asker).await;
+    let told = first_status(store, &asker).await;
     if json {
-        let text = text.ok_or_else(|| Failure::Failed("no front end answers /status".to_owned()))?;
+        let (text, _) = told.ok_or_else(|| Failure::Failed("no front end answers /status".to_owned()))?;
         console::say(text.trim_end());
         return Ok(());
     }
+    let status = told.map(|(_, status)| status);
     let overview = match control(store).await? {
         Some(control) => Some(control.overview().await?),
         None => None,
@@ -48,18 +49,17 @@ pub(crate) async fn run(store: &Store, json: bool) -> Result<(), Failure> {
         };
         rows.push(Row { node, report, left, problem, address: addresses::main(&store.layout, node) });
     }
-    if overview.is_none() && text.is_none() && rows.iter().all(|row| row.left.is_none()) {
+    if overview.is_none() && status.is_none() && rows.iter().all(|row| row.left.is_none()) {
         return Err(Failure::not_running());
     }
-    let status = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
     console::say(page(store, overview.as_ref(), &rows, status.as_ref()).trim_end());
     Ok(())
 }
 
-async fn first_status(store: &Store, asker: &Asker) -> Option<String> {
+async fn first_status(store: &Store, asker: &Asker) -> Option<(String, Status)> {
     for front_end in front_end::all(store) {
-        if let Some(text) = asker.status_text(&front_end).await {
-            return Some(text);
+        if let Some(told) = asker.status(&front_end).await {
+            return Some(told);
         }
     }
     None

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use serde_json::Value;
+
 use crate::stage::Stage;
 
 #[test]
@@ -31,6 +33,45 @@ fn a_port_in_use_is_one_line_and_nothing_is_started() {
     let line = format!("error: catalog-1: port {port} of `listen` (127.0.0.1:{port}) is in use\n");
     assert_eq!(ran.err, line);
     assert_eq!(stage.processes(), []);
+}
+
+#[test]
+fn a_front_end_of_another_store_is_not_taken_for_ones_own() {
+    let other = Stage::new();
+    other.ok(&["up"]);
+    let addresses: Value = serde_json::from_str(&other.read("data/run/frontend-1.addr")).unwrap();
+    let public = addresses["public"].as_str().unwrap();
+    let stage = Stage::with_config(&format!(
+        r#"
+        [[frontend]]
+        id = "frontend-1"
+        public = "{public}"
+        internal = "127.0.0.1:0"
+        heartbeat = "127.0.0.1:0"
+        [[catalog]]
+        id = "catalog-1"
+        listen = "127.0.0.1:0"
+        [[catalog]]
+        id = "catalog-2"
+        listen = "127.0.0.1:0"
+        [[order]]
+        id = "order-1"
+        listen = "127.0.0.1:0"
+        "#
+    ));
+    assert_eq!(stage.run(&["status"]).code, Some(1), "nothing of it runs");
+    stage.ok(&["start", "catalog-1"]);
+    for node in ["frontend-1", "catalog-2", "order-1"] {
+        assert!(stage.row(node).contains(" stopped "), "{}", stage.row(node));
+    }
+    let table = stage.ok(&["status"]);
+    assert!(table.contains("no front end answers") && !table.contains("SHARD"), "{table}");
+    // Nor is it told of, or sold from.
+    for args in [&["status", "--json"][..], &["test"]] {
+        let ran = stage.run(args);
+        assert!(ran.code == Some(1) && ran.err.contains("no front end answers"), "{ran:?}");
+    }
+    assert!(!stage.path("bookends.args").exists());
 }
 
 #[test]
