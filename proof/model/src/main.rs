@@ -99,10 +99,11 @@ fn choose(names: &[String]) -> Result<Vec<Configuration>, String> {
 }
 
 fn describe(configuration: &Configuration) {
-    let Configuration { name, about, steps, model } = configuration;
+    let Configuration { name, about, steps, whole, model } = configuration;
+    let extent = if *whole { "all there are" } else { "not all there are" };
     println!("{name}: {about}");
     println!(
-        "  {} replicas, {} front ends, {} commands, {steps} steps; at most: {}",
+        "  {} replicas, {} front ends, {} commands, {steps} steps ({extent}); at most: {}",
         model.replicas,
         model.fronts,
         model.keys,
