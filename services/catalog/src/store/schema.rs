@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use protocol::ids::StoreId;
@@ -215,17 +216,30 @@ fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
 /// Whether the tables are those of this program, to the letter. One flipped bit can give a column another name: then
 /// the file opens, its rows are whole, and nothing that names the column works.
 pub(super) fn check_tables(conn: &Connection) -> Step<()> {
-    let mut fresh = Connection::open_in_memory()?;
-    migrate(&mut fresh)?;
-    if tables(conn)? == tables(&fresh)? {
+    if tables(conn)? == *known_tables()? {
         Ok(())
     } else {
         Err(Fault::corrupt("schema", "its tables or triggers are others"))
     }
 }
 
+/// Type, name and text of each table, index and trigger.
+type Tables = Vec<[Option<String>; 3]>;
+
+/// Those of a new file.
+fn known_tables() -> Step<&'static Tables> {
+    static KNOWN: OnceLock<Tables> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let mut fresh = Connection::open_in_memory()?;
+    migrate(&mut fresh)?;
+    let tables = tables(&fresh)?;
+    Ok(KNOWN.get_or_init(|| tables))
+}
+
 /// All tables, indexes and triggers as SQLite has them.
-pub(super) fn tables(conn: &Connection) -> Step<Vec<[Option<String>; 3]>> {
+pub(super) fn tables(conn: &Connection) -> Step<Tables> {
     let mut statement = conn.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY name, type")?;
     let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
