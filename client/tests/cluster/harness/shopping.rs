@@ -177,8 +177,16 @@ impl Person {
         let key = IdempotencyKey::new();
         let begin = Instant::now();
         loop {
-            let (_, client) = self.door.read().clone().unwrap();
-            match client.buy_keyed(lines, &key).await {
+            let (url, client) = self.door.read().clone().unwrap();
+            let answer = tokio::select! {
+                answer = client.buy_keyed(lines, &key) => answer,
+                // Nobody answers there any more, and the client would go on asking.
+                () = self.moved(&url) => {
+                    self.ledger.unanswered.lock().push(format!("no front end at {url} any more"));
+                    continue;
+                }
+            };
+            match answer {
                 Ok(order) => return Some(order),
                 Err(problem) if problem.is_retryable() && begin.elapsed() < PATIENCE => {
                     self.ledger.unanswered.lock().push(problem.to_string());
@@ -188,6 +196,13 @@ impl Person {
                     return None;
                 }
             }
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    /// Returns when the front end is not at this address any more.
+    async fn moved(&self, url: &str) {
+        while self.door.read().as_ref().is_some_and(|(now, _)| now == url) {
             tokio::time::sleep(PACE).await;
         }
     }
