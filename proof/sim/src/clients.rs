@@ -209,7 +209,8 @@ impl World {
         action: Action,
         outcome: &Outcome,
     ) {
-        self.oracle.acknowledged(front, &key_of(number), &action, outcome);
+        let committed = self.fronts.get(&front).map(|by| (front, by.writer.commit_index()));
+        self.oracle.acknowledged(committed, &key_of(number), &action, outcome);
         self.oracle.callers.is_told(self.now, &key_of(number), outcome);
         self.clients.seeded |= number == 1;
         if let Outcome::Sold(order) = outcome {

@@ -119,16 +119,18 @@ impl Oracle {
         assert!(!self.given_up.contains(&key), "a client gives up and asks again");
     }
 
-    /// A caller is told what became of its write: what the model says, and nothing that is not committed.
+    /// A caller is told what became of its write: what the model says, and nothing that is not committed. By which front
+    /// end, and how far that one has committed: of an order it may tell what another has committed.
     pub(crate) fn acknowledged(
         &mut self,
-        front: FrontId,
+        by: Option<(FrontId, Index)>,
         key: &CommandKey,
         action: &Action,
         outcome: &Outcome,
     ) {
         self.possible.insert(key.clone());
         let index = self.model.check_outcome(key, action, outcome);
+        let front = by.filter(|(_, committed)| *committed >= index).map(|(front, _)| front);
         self.reads.told(front, index);
         if let Outcome::Sold(order) = outcome {
             self.orders.told(order.id);

@@ -2,7 +2,8 @@
 //! end, and never from before what anyone had been told by the time that the read began.
 //!
 //! Where front ends compete, that is asked of the one by whose view the store goes when the read begins. One that was
-//! displaced and does not know it may be behind: of it is asked that it does not fall behind what it told itself.
+//! displaced and does not know it may be behind: of it is asked that it does not fall behind what it has committed or
+//! shown itself.
 
 use std::collections::BTreeMap;
 
@@ -37,11 +38,13 @@ impl Reads {
         Floor { front, index: if is_current { self.told } else { own }, is_of_all: is_current }
     }
 
-    /// Somebody knows by now of this entry, and by this front end.
-    pub(crate) fn told(&mut self, front: FrontId, index: Index) {
+    /// Somebody knows by now of this entry, and by this front end, if it knows itself.
+    pub(crate) fn told(&mut self, front: Option<FrontId>, index: Index) {
         self.told = self.told.max(index);
-        let own = self.told_by.entry(front).or_default();
-        *own = index.max(*own);
+        if let Some(front) = front {
+            let own = self.told_by.entry(front).or_default();
+            *own = index.max(*own);
+        }
     }
 
     /// What was shown: returns the first moment at which things looked so.
@@ -81,7 +84,7 @@ impl Reads {
             let upto = model.last();
             panic!("not linearizable: {query:?} is shown as it never was from {floor} to {upto}: {shown:?}")
         });
-        self.told(front, at);
+        self.told(Some(front), at);
         at
     }
 }
