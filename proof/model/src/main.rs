@@ -16,6 +16,10 @@ use model::check::{Found, check};
 use model::configurations::{Configuration, all};
 use protocol::mutant::Mutant;
 
+/// A search is little but small pieces of memory, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Goes through all orders of what can happen in small stores, and looks whether the promises of
 /// docs/PROTOCOL.md are kept.
 #[derive(Debug, Parser)]

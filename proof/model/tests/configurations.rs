@@ -6,6 +6,10 @@
 use model::check::check;
 use model::configurations::all;
 
+/// A search is little but small pieces of memory, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn holds(name: &str) {
     let configuration = all().into_iter().find(|configuration| configuration.name == name);
     let configuration = configuration.expect("a configuration of this name");

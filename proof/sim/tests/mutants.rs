@@ -12,6 +12,10 @@ use model::configurations::all;
 use protocol::mutant::{Mutant, select};
 use sim::{Options, run_seeds};
 
+/// A search is little but small pieces of memory, on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A line of the table.
 #[derive(Debug)]
 struct Line {

@@ -9,6 +9,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sim::{Lines, Options, Pool, Sight, Sights, Summary, fresh_seed, run_one, run_seeds};
 
+/// As in `bookends-sim`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Always the same ones, so that a change that breaks one is seen by whoever makes it.
 const FIXED: u64 = 1500;
 /// New ones each time, so that more is seen over time. Few, for it is not here that seeds are hunted: that is what
