@@ -133,17 +133,25 @@ pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
     check_layout(path, &header)?;
     // A change of the version may still be in the write-ahead log, where only SQLite sees it.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let look = || -> Step<(i64, Part)> {
+    let look = || -> Step<(i64, Part, Option<String>)> {
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(BUSY_WAIT)?;
         let found = version(&conn)?;
+        let mut addition = None;
         if found == version_known() {
-            check_tables(&conn)?;
+            addition = added(&conn)?;
+            if addition.is_none() {
+                check_tables(&conn)?;
+            }
         }
-        Ok((found, if found > version_known() { part } else { Meta::load(&conn)?.part }))
+        Ok((found, if found > version_known() { part } else { Meta::load(&conn)?.part }, addition))
     };
-    let (version, found) = look().map_err(|fault| fault.at(path))?;
+    let (version, found, addition) = look().map_err(|fault| fault.at(path))?;
     check_version(path, version)?;
+    if let Some(name) = addition {
+        let problem = format!("somebody has added `{name}` to its tables; drop that");
+        return Err(StoreError::Foreign { path: path.to_owned(), problem });
+    }
     if found != part {
         return Err(StoreError::OtherShard {
             path: path.to_owned(),
@@ -221,6 +229,16 @@ pub(super) fn check_tables(conn: &Connection) -> Step<()> {
     } else {
         Err(Fault::corrupt("schema", "its tables or triggers are others"))
     }
+}
+
+/// What somebody has added to tables that are all there: the file is sound, and no damage does that.
+fn added(conn: &Connection) -> Step<Option<String>> {
+    let (found, known) = (tables(conn)?, known_tables()?);
+    if known.iter().any(|table| !found.contains(table)) {
+        return Ok(None);
+    }
+    let added = found.into_iter().find(|table| !known.contains(table));
+    Ok(added.map(|[_, name, _]| name.unwrap_or_default()))
 }
 
 /// Type, name and text of each table, index and trigger.

@@ -149,6 +149,21 @@ fn a_damaged_file_is_set_aside_and_a_new_one_made() {
     }
 }
 
+#[test]
+fn a_file_to_which_somebody_has_added_something_is_refused_and_named() {
+    let directory = TempDir::new().unwrap();
+    drop(open(directory.path()).unwrap());
+    let conn = Connection::open(directory.path().join("shard-0.db")).unwrap();
+    conn.execute("CREATE INDEX by_year ON books (year)", []).unwrap();
+    drop(conn);
+    let problem = refused_untouched(directory.path());
+    assert!(
+        matches!(&problem, StoreError::Foreign { problem, .. } if problem.contains("`by_year`")),
+        "{problem:?}"
+    );
+    assert!(problem.is_wrong_use() && !problem.is_damage());
+}
+
 /// A column that has another name is in no row, so no digest would show it.
 #[test]
 fn a_file_is_set_aside_if_a_letter_of_its_tables_has_changed() {
