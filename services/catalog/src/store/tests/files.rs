@@ -156,7 +156,10 @@ fn a_file_to_which_somebody_has_added_something_is_refused_and_named() {
     let conn = Connection::open(directory.path().join("shard-0.db")).unwrap();
     conn.execute("CREATE INDEX by_year ON books (year)", []).unwrap();
     drop(conn);
-    let problem = refused_untouched(directory.path());
+    let file = || fs::read(directory.path().join("shard-0.db")).unwrap();
+    let before = file();
+    let problem = open(directory.path()).unwrap_err();
+    assert!(file() == before, "the file is left as it is");
     assert!(
         matches!(&problem, StoreError::Foreign { problem, .. } if problem.contains("`by_year`")),
         "{problem:?}"
