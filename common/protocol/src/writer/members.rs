@@ -73,10 +73,21 @@ impl<T> Writer<T> {
             peer.suspicion = Some(Suspicion { since: now, why });
             let (shard, node) = (self.shard, node.clone());
             effects.push(Effect::Happening(Happening::Suspected { shard, node, why }));
+            self.forgive_lateness();
             effects.extend(self.probe());
         }
         effects.extend(self.review(now));
         effects
+    }
+
+    /// Late is who is behind the others. Where nobody is left to be behind, it is the one to keep: else the others,
+    /// who are worse off, could never be dropped for want of a member whose answer counts.
+    fn forgive_lateness(&mut self) {
+        let members: Vec<NodeId> = self.members().cloned().collect();
+        let suspicion = |node: &NodeId| self.peers.get(node).and_then(|peer| peer.suspicion);
+        if members.iter().all(|node| suspicion(node).is_some()) {
+            members.iter().for_each(|node| self.clear_suspicion(node, &[Why::Late]));
+        }
     }
 
     pub(super) fn clear_suspicion(&mut self, node: &NodeId, of: &[Why]) {
