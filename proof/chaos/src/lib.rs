@@ -11,8 +11,8 @@
 //!
 //! What must hold: the history of all calls is linearizable, book by book; each acknowledged order is in the
 //! ledger once, as it was acknowledged, and nothing is in it that nobody asked for; the audit balances; after each
-//! fault the store is whole again, and at the end its replicas are equal. Which faults come is decided by the seed; what they meet is not, so that a
-//! seed alone does not bring a failure back. Its history and logs are kept for that.
+//! fault the store is whole again, and at the end its replicas are equal. Which faults come is decided by the seed; what
+//! they meet is not, so that a seed alone does not bring a failure back. Its history and logs are kept for that.
 
 mod audits;
 mod error;

@@ -14,7 +14,7 @@ pub enum Sight {
     OrdersUnsynced,
     /// A front end was judged by what all others had told, on a day when others compete with it.
     ReadAmongFronts,
-    /// One that had lost its place was judged by what it had told itself.
+    /// One that had lost its place was judged by what it had committed or shown itself.
     ReadOfDisplaced,
     /// A read was judged after a row of a replica had been changed from outside.
     ReadBesideSpoiltRow,

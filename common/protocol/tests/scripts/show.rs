@@ -90,9 +90,8 @@ fn happening(happening: &Happening) -> String {
 
 pub(crate) fn writer_effect(effect: &Effect<String>) -> String {
     match effect {
-        Effect::Send { to, message: sent } | Effect::Tell { to, message: sent } => {
-            format!("{to} <- {}", message(sent))
-        }
+        Effect::Send { to, message: sent } => format!("{to} <- {}", message(sent)),
+        Effect::Tell { to, message: sent } => format!("{to} <~ {}", message(sent)),
         Effect::ReadView => "read the view".to_owned(),
         Effect::Swap { expected, view: new } => format!("swap e{expected} for {}", view(new)),
         Effect::Invalidate { upto, touched: keys } => format!("invalidate upto {upto}: {}", touched(keys)),

@@ -49,7 +49,7 @@ pub(crate) struct Oracle {
     /// Whether somebody else changes the tables.
     pub(crate) is_corrupt: bool,
     /// Whether front ends take each other's place. One that was displaced may not know it yet, for there are no
-    /// leases: what it shows is held against what it has told itself.
+    /// leases: what it shows is held against what it has committed or shown itself.
     pub(crate) fronts_compete: bool,
     /// The book whose row on some replica was changed from outside. Until a write meets it, reads show what stands there.
     pub(crate) spoilt: Option<BookId>,

@@ -28,7 +28,7 @@ pub(crate) struct Floor {
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     told: Index,
-    /// What each front end has told.
+    /// What each front end has told that it knew itself.
     told_by: BTreeMap<FrontId, Index>,
 }
 

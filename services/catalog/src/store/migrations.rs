@@ -170,8 +170,8 @@ CREATE TABLE log (
 ) STRICT;
 ";
 
-/// Segments of the index of words are merged by sixteens: merging was a third of what the index cost a bulk load, and
-/// a search takes no longer for looking into a few more of them.
+/// Segments of the index of words are merged by sixteens: a bulk load rewrites the index less often still, and a search
+/// takes no longer for looking into a few more of them.
 const VERSION_4: &str = "INSERT INTO books_words (books_words, rank) VALUES ('automerge', 16);";
 
 /// How many keys are put in order at once.

@@ -133,22 +133,16 @@ pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
     check_layout(path, &header)?;
     // A change of the version may still be in the write-ahead log, where only SQLite sees it.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let look = || -> Step<(i64, Part, Option<String>)> {
+    let look = || -> Step<(i64, Option<String>, Part)> {
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(BUSY_WAIT)?;
         let found = version(&conn)?;
-        let mut addition = None;
-        if found == version_known() {
-            addition = added(&conn)?;
-            if addition.is_none() {
-                check_tables(&conn)?;
-            }
-        }
-        Ok((found, if found > version_known() { part } else { Meta::load(&conn)?.part }, addition))
+        let added = if found == version_known() { compare_tables(&conn)? } else { None };
+        Ok((found, added, if found > version_known() { part } else { Meta::load(&conn)?.part }))
     };
-    let (version, found, addition) = look().map_err(|fault| fault.at(path))?;
+    let (version, added, found) = look().map_err(|fault| fault.at(path))?;
     check_version(path, version)?;
-    if let Some(name) = addition {
+    if let Some(name) = added {
         let problem = format!("somebody has added `{name}` to its tables; drop that");
         return Err(StoreError::Foreign { path: path.to_owned(), problem });
     }
@@ -222,23 +216,24 @@ fn check_version(path: &Path, found: i64) -> Result<(), StoreError> {
 }
 
 /// Whether the tables are those of this program, to the letter. One flipped bit can give a column another name: then
-/// the file opens, its rows are whole, and nothing that names the column works.
-pub(super) fn check_tables(conn: &Connection) -> Step<()> {
-    if tables(conn)? == *known_tables()? {
-        Ok(())
-    } else {
-        Err(Fault::corrupt("schema", "its tables or triggers are others"))
-    }
-}
-
-/// What somebody has added to tables that are all there: the file is sound, and no damage does that.
-fn added(conn: &Connection) -> Step<Option<String>> {
+/// the file opens, its rows are whole, and nothing that names the column works. What somebody has added to tables
+/// that are all there is named: the file is sound, for no damage does that.
+fn compare_tables(conn: &Connection) -> Step<Option<String>> {
     let (found, known) = (tables(conn)?, known_tables()?);
     if known.iter().any(|table| !found.contains(table)) {
-        return Ok(None);
+        return Err(others());
     }
     let added = found.into_iter().find(|table| !known.contains(table));
     Ok(added.map(|[_, name, _]| name.unwrap_or_default()))
+}
+
+/// Refuses a copy whose tables are not just those of this program.
+pub(super) fn check_tables(conn: &Connection) -> Step<()> {
+    compare_tables(conn)?.map_or(Ok(()), |_| Err(others()))
+}
+
+fn others() -> Fault {
+    Fault::corrupt("schema", "its tables or triggers are others")
 }
 
 /// Type, name and text of each table, index and trigger.

@@ -207,6 +207,37 @@ fn a_newer_book_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn a_file_that_is_cut_off_anywhere_is_set_aside_at_the_start_or_when_it_is_met() {
+    let whole = tempfile::tempdir().unwrap();
+    let path = filled(whole.path());
+    // As after a SIGKILL: what came last is in the log alone.
+    let Opened { mut book, readers } = Book::open(whole.path(), 1).unwrap();
+    book.write(&[sales(SHARD, &[(2001, 2001)]), advance(SHARD, 2001)]).unwrap();
+    let copies = [path.clone(), path.with_extension("db-wal")].map(|file| fs::read(file).unwrap());
+    drop((book, readers));
+    for with_log in [false, true] {
+        for length in (0..copies[0].len()).step_by(3_000) {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(FILE), &copies[0][..length]).unwrap();
+            if with_log {
+                fs::write(dir.path().join("orders.db-wal"), &copies[1]).unwrap();
+            }
+            let opened = Book::open(dir.path(), 1);
+            let Opened { mut book, readers } =
+                opened.unwrap_or_else(|problem| panic!("{length} bytes, log {with_log}: {problem}"));
+            let change = [sales(SHARD, &[(2002, 2002)]), advance(SHARD, 2002)];
+            let met = book.write(&change).err().or_else(|| readers.page(None, 1000).err());
+            if let Some(damage) = met {
+                assert!(damage.is_damage(), "{length} bytes, log {with_log}: {damage}");
+                book.replace(&readers, &damage).unwrap();
+                book.write(&change).unwrap();
+            }
+            assert!(ids(&readers).contains(&2002), "{length} bytes, log {with_log}");
+        }
+    }
+}
+
+#[test]
 fn damage_found_later_is_replaced_under_its_readers() {
     let dir = tempfile::tempdir().unwrap();
     let path = filled(dir.path());
