@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal};
 use tracing::dispatcher::{self, Dispatch};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
@@ -42,7 +42,6 @@ pub enum TelemetryError {
         /// What stands there.
         text: String,
         /// What would be right.
-        #[source]
         problem: NotAFilter,
     },
     /// The format is none that there is.
@@ -59,7 +58,7 @@ pub enum TelemetryError {
 /// Text that does not say what to log.
 #[derive(Debug, thiserror::Error)]
 #[error("off, error, warn, info, debug or trace, or a list such as `info,catalog=debug`")]
-pub struct NotAFilter(#[source] Option<ParseError>);
+pub struct NotAFilter;
 
 /// Starts logging for this process; once, before anything is logged. What it gives must be held until
 /// the process ends: dropped, it writes the last lines.
@@ -84,9 +83,9 @@ pub(crate) fn filter(text: &str) -> Result<Targets, NotAFilter> {
     let is_sound =
         |part: &str| part == part.trim() && !part.contains('[') && (part.contains('=') || is_level(part));
     if !text.split(',').all(is_sound) {
-        return Err(NotAFilter(None));
+        return Err(NotAFilter);
     }
-    text.parse().map_err(|error| NotAFilter(Some(error)))
+    text.parse().map_err(|_| NotAFilter)
 }
 
 fn choose(

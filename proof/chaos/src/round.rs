@@ -82,7 +82,8 @@ pub async fn run(plan: &Plan, say: &(dyn Fn(Said<'_>) + Sync)) -> Result<Report,
     let mut folder = folder.map_err(ChaosError::file("can't make a folder in", &plan.folder))?;
     let held = hold(plan, folder.path(), say).await;
     let is_good = held.as_ref().is_ok_and(Report::is_good);
-    if is_good && !plan.keep {
+    // Without the programs nothing has happened.
+    if (is_good && !plan.keep) || matches!(held, Err(ChaosError::NoProgram(_))) {
         return held;
     }
     folder.disable_cleanup(true);

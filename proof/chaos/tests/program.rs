@@ -243,6 +243,8 @@ fn a_lost_order_is_found_and_what_was_seen_is_kept() {
 
 #[test]
 fn wrong_use_is_told_from_a_find() {
+    let folder = folder();
+    let place = folder.path().to_str().unwrap();
     for wrong in [
         &["--minute", "5"][..],
         &["--minutes", "0"],
@@ -251,9 +253,10 @@ fn wrong_use_is_told_from_a_find() {
         &["--seed", "x"],
         &["--check", "/nowhere/history.jsonl"],
         &["--folder", "/nowhere"],
-        &["--programs", "/nowhere"],
+        &["--programs", "/nowhere", "--folder", place],
     ] {
         let ended = Ended::of(chaos(wrong).output().unwrap());
         assert!(ended.code == Some(2) && !ended.complained.is_empty(), "{wrong:?}: {ended:?}");
     }
+    assert_eq!(fs::read_dir(place).unwrap().count(), 0, "nothing is left behind");
 }

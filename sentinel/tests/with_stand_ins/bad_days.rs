@@ -40,25 +40,7 @@ fn a_front_end_of_another_store_is_not_taken_for_ones_own() {
     let other = Stage::new();
     other.ok(&["up"]);
     let addresses: Value = serde_json::from_str(&other.read("data/run/frontend-1.addr")).unwrap();
-    let public = addresses["public"].as_str().unwrap();
-    let stage = Stage::with_config(&format!(
-        r#"
-        [[frontend]]
-        id = "frontend-1"
-        public = "{public}"
-        internal = "127.0.0.1:0"
-        heartbeat = "127.0.0.1:0"
-        [[catalog]]
-        id = "catalog-1"
-        listen = "127.0.0.1:0"
-        [[catalog]]
-        id = "catalog-2"
-        listen = "127.0.0.1:0"
-        [[order]]
-        id = "order-1"
-        listen = "127.0.0.1:0"
-        "#
-    ));
+    let stage = Stage::at(addresses["public"].as_str().unwrap());
     assert_eq!(stage.run(&["status"]).code, Some(1), "nothing of it runs");
     stage.ok(&["start", "catalog-1"]);
     for node in ["frontend-1", "catalog-2", "order-1"] {

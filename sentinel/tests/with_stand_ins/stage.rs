@@ -29,14 +29,19 @@ pub(crate) struct Ran {
 impl Stage {
     /// A front end, two catalogs and an order node, all on port 0.
     pub(crate) fn new() -> Self {
-        Self::with_config(
+        Self::at("127.0.0.1:0")
+    }
+
+    /// The same with a front end that clients find here.
+    pub(crate) fn at(public: &str) -> Self {
+        Self::with_config(&format!(
             r#"
             [cluster]
             name = "staged"
             data_dir = "data"
             [[frontend]]
             id = "frontend-1"
-            public = "127.0.0.1:0"
+            public = "{public}"
             internal = "127.0.0.1:0"
             heartbeat = "127.0.0.1:0"
             [[catalog]]
@@ -49,7 +54,7 @@ impl Stage {
             id = "order-1"
             listen = "127.0.0.1:0"
             "#,
-        )
+        ))
     }
 
     pub(crate) fn with_config(config: &str) -> Self {

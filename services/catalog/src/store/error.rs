@@ -68,6 +68,14 @@ pub enum StoreError {
         /// How that is known.
         problem: String,
     },
+    /// Somebody has added to the tables of the file; it is left as it is.
+    #[error("{}: somebody has added `{name}` to its tables; drop that", path.display())]
+    Added {
+        /// The database.
+        path: PathBuf,
+        /// What was added: a table, an index, a trigger.
+        name: String,
+    },
     /// The file belongs to another cut of the catalogue; it is left as it is.
     #[error(
         "{}: it holds shard {found} of {found_count}, but shard {wanted} of {wanted_count} is configured",
@@ -152,7 +160,11 @@ impl StoreError {
     pub fn is_wrong_use(&self) -> bool {
         matches!(
             self,
-            Self::OtherShard { .. } | Self::OtherCount { .. } | Self::TooNew { .. } | Self::Foreign { .. }
+            Self::OtherShard { .. }
+                | Self::OtherCount { .. }
+                | Self::TooNew { .. }
+                | Self::Foreign { .. }
+                | Self::Added { .. }
         )
     }
 

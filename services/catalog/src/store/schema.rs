@@ -143,8 +143,7 @@ pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
     let (version, added, found) = look().map_err(|fault| fault.at(path))?;
     check_version(path, version)?;
     if let Some(name) = added {
-        let problem = format!("somebody has added `{name}` to its tables; drop that");
-        return Err(StoreError::Foreign { path: path.to_owned(), problem });
+        return Err(StoreError::Added { path: path.to_owned(), name });
     }
     if found != part {
         return Err(StoreError::OtherShard {
