@@ -123,6 +123,8 @@ impl Book {
             let problem = format!("it has orders of shard {shard}, but there are {shards} shards");
             return Err(BookError::damaged(path, problem));
         }
+        // What every start asks for.
+        read::newest(&book.conn, None, 1).map_err(|problem| BookError::sqlite(path, problem))?;
         Ok(book)
     }
 

@@ -63,19 +63,11 @@ impl Readers {
     /// If the file can't be read.
     pub fn page(&self, before: Option<OrderId>, limit: u32) -> Result<(Vec<Order>, bool), BookError> {
         let limit = limit.clamp(1, PAGE_ORDERS_MAX);
-        let before = before.unwrap_or(OrderId(u128::MAX)).0.to_be_bytes();
-        self.look(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT order_id, created_at, items FROM orders WHERE order_id < ?1
-                 ORDER BY order_id DESC LIMIT ?2",
-            )?;
-            let mut found =
-                statement.query_map((before, limit + 1), order)?.collect::<rusqlite::Result<Vec<_>>>()?;
-            let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-            let more = found.len() > wanted;
-            found.truncate(wanted);
-            Ok((found, more))
-        })
+        let mut found = self.look(|conn| newest(conn, before, limit + 1))?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = found.len() > wanted;
+        found.truncate(wanted);
+        Ok((found, more))
     }
 
     /// Runs a read in one transaction, so that orders and their lines are of one moment.
@@ -105,6 +97,15 @@ fn make_pool(path: &Path, flags: OpenFlags) -> Result<Pool, BookError> {
         .connection_timeout(CONNECTION_WAIT)
         .build(manager);
     pool.map_err(|source| BookError::Readers { path: PathBuf::from(path), source })
+}
+
+/// The newest orders of those older than `before`.
+pub(super) fn newest(conn: &Connection, before: Option<OrderId>, limit: u32) -> rusqlite::Result<Vec<Order>> {
+    let before = before.unwrap_or(OrderId(u128::MAX)).0.to_be_bytes();
+    let mut statement = conn.prepare_cached(
+        "SELECT order_id, created_at, items FROM orders WHERE order_id < ?1 ORDER BY order_id DESC LIMIT ?2",
+    )?;
+    statement.query_map((before, limit), order)?.collect()
 }
 
 /// Reads `order_id, created_at, items`.

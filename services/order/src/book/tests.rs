@@ -225,6 +225,9 @@ fn a_file_that_is_cut_off_anywhere_is_set_aside_at_the_start_or_when_it_is_met()
             let opened = Book::open(dir.path(), 1);
             let Opened { mut book, readers } =
                 opened.unwrap_or_else(|problem| panic!("{length} bytes, log {with_log}: {problem}"));
+            readers
+                .page(None, 1)
+                .unwrap_or_else(|problem| panic!("{length} bytes, log {with_log}: {problem}"));
             let change = [sales(SHARD, &[(2002, 2002)]), advance(SHARD, 2002)];
             let met = book.write(&change).err().or_else(|| readers.page(None, 1000).err());
             if let Some(damage) = met {
@@ -241,12 +244,14 @@ fn a_file_that_is_cut_off_anywhere_is_set_aside_at_the_start_or_when_it_is_met()
 fn damage_found_later_is_replaced_under_its_readers() {
     let dir = tempfile::tempdir().unwrap();
     let path = filled(dir.path());
-    // The root pages are whole, so it opens; what they point to is not.
+    // What is read at the start is whole, so it opens. A page of older orders is not.
     let mut bytes = fs::read(&path).unwrap();
-    bytes[5 * 4096..].fill(0xee);
+    let (leaf, order) = (0x0a, 1_000_u128.to_be_bytes());
+    let has_it = |page: &&mut [u8]| page[0] == leaf && page.windows(order.len()).any(|part| part == order);
+    bytes.chunks_mut(4096).find(has_it).unwrap().fill(0xee);
     fs::write(&path, bytes).unwrap();
     let Opened { mut book, readers } = Book::open(dir.path(), 1).unwrap();
-    let damage = readers.page(None, 1000).unwrap_err();
+    let damage = readers.order(OrderId(1_000)).unwrap_err();
     assert!(damage.is_damage(), "{damage}");
     book.replace(&readers, &damage).unwrap();
     assert_eq!(set_aside_in(dir.path()), 1);
