@@ -18,7 +18,7 @@ use axum::body::Body;
 use common::config::Config;
 use common::{secret, shutdown};
 use frontend::api::front::{Front, Reply};
-use frontend::api::plain::PlainLookup;
+use frontend::api::plain::{PlainBuy, PlainLookup};
 use frontend::api::router;
 use frontend::app::{App, Parts};
 use frontend::cache::{Cache, Cached, Miss};
@@ -62,6 +62,7 @@ thread_local! {
 pub fn check(bytes: &[u8]) -> Verdict {
     STAGE.with_borrow(|stage| {
         stage.take_the_short_way(bytes);
+        stage.buy_the_short_way(bytes);
         let Served { asked, broke, .. } = stage.serve(bytes);
         Verdict::of(asked > 0 && !broke)
     })
@@ -120,6 +121,15 @@ impl Stage {
         });
         assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
         Served { asked: asked.get(), broke, answers }
+    }
+
+    /// What is begun without hyper is one request to hyper, too, and one that it understands.
+    fn buy_the_short_way(&self, bytes: &[u8]) {
+        let Some((buy, length)) = PlainBuy::read(bytes) else { return };
+        let served = self.serve(&bytes[..length]);
+        assert_eq!((served.asked, served.broke), (1, false), "{}", bytes.escape_ascii());
+        let is_begun = self.front.buy(CLIENT, &buy).is_some();
+        assert_eq!(is_begun, !served.answers.starts_with(b"HTTP/1.1 4"), "{}", bytes.escape_ascii());
     }
 
     /// What is answered without hyper is one request to hyper, too, and has the same answer.

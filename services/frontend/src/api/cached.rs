@@ -18,7 +18,7 @@ use crate::app::{BookAnswer, CacheUse, FoundBook, Rendered, Served};
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// Whoever keeps the answer must ask each time whether it still holds: it changes with each sale.
 static NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Room for all headers of an answer, so that the map is made once.
 const HEADERS: usize = 12;
 

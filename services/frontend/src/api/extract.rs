@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::api::FieldError;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use protocol::call::Trace;
 use protocol::command::{CALLER_KEY_BYTES_MAX, CommandKey, Scope};
@@ -24,9 +24,9 @@ use super::url;
 use crate::app::App;
 
 /// Makes a write safe to repeat.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Where a browser says from where a request comes.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// How long a body may take to arrive; less than a request may take in all, so that the caller hears why.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -60,8 +60,12 @@ async fn of_body<C: Call>(parts: &Parts, body: Body, limit_bytes: u64) -> Result
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(FieldError::new("query", "must be empty: a POST has its arguments in its body").into());
     }
-    let bytes = collect(body, limit_bytes).await?;
-    let object = Fields::of_json(Json::read(&bytes)?);
+    of_json(&collect(body, limit_bytes).await?)
+}
+
+/// The arguments of a call whose body has come whole.
+pub(super) fn of_json<C: Call>(body: &[u8]) -> Result<C, Problem> {
+    let object = Fields::of_json(Json::read(body)?);
     let fields = object
         .map_err(|kind| Problem::bad_request(format!("the body must be a JSON object, found {kind}")))?;
     Ok(fields.into_call()?)
@@ -100,7 +104,8 @@ impl FromRequestParts<App> for Traced {
 }
 
 fn trace_of(parts: &Parts) -> Trace {
-    parts.extensions.get::<RequestId>().map_or_else(Trace::default, |id| trace::trace_of(id, &parts.headers))
+    let id = parts.extensions.get::<RequestId>();
+    id.map_or_else(Trace::default, |id| trace::trace_of(id, trace::traceparent(&parts.headers)))
 }
 
 /// The caller has shown the admin token.
@@ -170,17 +175,23 @@ pub(crate) struct WriteKey {
 impl WriteKey {
     fn of(headers: &HeaderMap, scope: Scope) -> Result<Self, FieldError> {
         let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(key) = keys.next() else {
+        let key = keys.next().map(HeaderValue::as_bytes);
+        if keys.next().is_some() { Err(Self::unsound()) } else { Self::new(scope, key) }
+    }
+
+    /// The key that a caller has sent, or one made here.
+    pub(super) fn new(scope: Scope, key: Option<&[u8]>) -> Result<Self, FieldError> {
+        let Some(key) = key else {
             return Ok(Self { scope: Scope::Store, key: Uuid::now_v7().into_bytes().to_vec() });
         };
-        let key = key.as_bytes();
         let is_sound =
             (1..=CALLER_KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-        if !is_sound || keys.next().is_some() {
-            let problem = format!("must be one key of 1 to {CALLER_KEY_BYTES_MAX} visible ASCII characters");
-            return Err(FieldError::new("Idempotency-Key", problem));
-        }
-        Ok(Self { scope, key: key.to_vec() })
+        if is_sound { Ok(Self { scope, key: key.to_vec() }) } else { Err(Self::unsound()) }
+    }
+
+    fn unsound() -> FieldError {
+        let problem = format!("must be one key of 1 to {CALLER_KEY_BYTES_MAX} visible ASCII characters");
+        FieldError::new("Idempotency-Key", problem)
     }
 
     /// The key of a request that is one write.
@@ -200,8 +211,6 @@ impl WriteKey {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {

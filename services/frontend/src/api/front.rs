@@ -1,9 +1,9 @@
 //! What every request goes through, whatever it asks: its id, its client's rate, its time, its log line;
-//! and the short ways of a cached book.
+//! and the short ways of a cached book and of a buy.
 //!
 //! A lookup that the cache can answer costs one read of a map and the making of a head: no router, no
 //! timer, no log line. If it is plain as well, it is no request of hyper's either, but bytes for bytes.
-//! Everything else goes to the router.
+//! A plain buy is none as well, and goes straight to where buys are handled. Everything else goes to the router.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,14 +16,17 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, DATE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{Either, Full};
+use protocol::command::Scope;
 use protocol::ids::BookId;
 use tower::ServiceExt;
 
 use super::cached::{self, Side};
-use super::plain::PlainLookup;
+use super::extract::{self, Write, WriteKey};
+use super::orders;
+use super::plain::{Names, PlainBuy, PlainLookup};
 use super::problem::{Problem, WriteOutcome};
 use super::trace::{
-    RequestId, RequestIds, TRACEPARENT, X_REQUEST_ID, X_SERVED_BY, is_traceparent, traceparent,
+    RequestId, RequestIds, TRACEPARENT, X_REQUEST_ID, X_SERVED_BY, is_traceparent, trace_of, traceparent,
 };
 use crate::app::{App, CacheUse};
 use crate::limits::RateLimit;
@@ -86,9 +89,9 @@ impl Front {
         cached::write_head(found, &answer.served_by, out);
         out.extend_from_slice(X_REQUEST_ID.as_str().as_bytes());
         out.extend_from_slice(b": ");
-        self.ids.write_of(lookup.request_id, out);
+        self.ids.write_of(lookup.names.request_id, out);
         out.extend_from_slice(b"\r\n");
-        if let Some(traceparent) = lookup.traceparent.filter(|value| is_traceparent(value)) {
+        if let Some(traceparent) = lookup.names.traceparent.filter(|value| is_traceparent(value)) {
             cached::write_field(&TRACEPARENT, traceparent, out);
         }
         cached::write_field(&DATE, date, out);
@@ -96,6 +99,31 @@ impl Front {
         out.extend_from_slice(&found.body);
         tracing::debug!(id = %lookup.id, status = 200, "answered from the cache");
         true
+    }
+
+    /// Begins a plain buy, if it is sound and the client may ask. If not, nothing is begun or counted: whoever answers
+    /// the request then says why.
+    pub fn buy<'f>(
+        &'f self,
+        client: IpAddr,
+        asked: &PlainBuy<'_>,
+    ) -> Option<impl Future<Output = Response<Bytes>> + use<'f>> {
+        if asked.body.len() as u64 > self.app.config().limits.body_bytes {
+            return None;
+        }
+        let what = extract::of_json(asked.body).ok()?;
+        let key = WriteKey::new(Scope::Public, asked.key).ok()?;
+        if self.rate.as_ref().is_some_and(|rate| rate.take(client, Instant::now()).is_err()) {
+            return None;
+        }
+        let asked = Asked::to_buy(&asked.names, &self.ids);
+        let write = Write { trace: trace_of(&asked.id, asked.traceparent.as_ref()), key };
+        Some(async move {
+            let sold = tokio::time::timeout(REQUEST_TIMEOUT, orders::sell(&self.app, write, what)).await;
+            let mut response = sold.unwrap_or_else(|_| too_late(asked.route).response());
+            self.close(&asked, &mut response);
+            response
+        })
     }
 
     /// The answer to a request that needs no waiting: a book that the cache has, or one request too many.
@@ -142,15 +170,19 @@ impl Front {
 
     /// The answer to any other request.
     pub async fn routed(&self, request: Request) -> Response<Reply> {
-        let started = Instant::now();
         let asked = Asked::of(&request, &self.ids);
         let mut response = self.route(request, &asked).await;
+        self.close(&asked, &mut response);
+        response.map(Either::Right)
+    }
+
+    /// All that a request that took its time comes to besides its answer.
+    fn close<B>(&self, asked: &Asked, response: &mut Response<B>) {
         self.stamp(response.headers_mut(), asked.id.0.clone(), asked.traceparent.clone());
-        let time = started.elapsed();
+        let time = asked.since.elapsed();
         self.metrics.answered(asked.route, response.status());
         self.metrics.took(asked.route, time);
-        asked.log(&response, time);
-        response.map(Either::Right)
+        asked.log(response, time);
     }
 
     async fn route(&self, mut request: Request, asked: &Asked) -> axum::response::Response {
@@ -194,6 +226,7 @@ fn book_asked_for<B>(request: &http::Request<B>) -> Option<BookId> {
 
 /// What of a request is needed once it is gone.
 struct Asked {
+    since: Instant,
     id: RequestId,
     traceparent: Option<HeaderValue>,
     route: RouteClass,
@@ -205,6 +238,7 @@ impl Asked {
     fn of(request: &Request, ids: &RequestIds) -> Self {
         let path = request.uri().path();
         Self {
+            since: Instant::now(),
             id: RequestId(ids.of(request.headers().get(X_REQUEST_ID))),
             traceparent: traceparent(request.headers()).cloned(),
             route: RouteClass::of(path),
@@ -213,8 +247,20 @@ impl Asked {
         }
     }
 
+    fn to_buy(names: &Names<'_>, ids: &RequestIds) -> Self {
+        let value = |bytes| HeaderValue::from_bytes(bytes).ok();
+        Self {
+            since: Instant::now(),
+            id: RequestId(ids.of(names.request_id.and_then(value).as_ref())),
+            traceparent: names.traceparent.filter(|bytes| is_traceparent(bytes)).and_then(value),
+            route: RouteClass::Buy,
+            method: Method::POST,
+            path: "/buy".to_owned(),
+        }
+    }
+
     /// The request's one line.
-    fn log(&self, response: &axum::response::Response, time: Duration) {
+    fn log<B>(&self, response: &Response<B>, time: Duration) {
         let (method, path) = (self.method.as_str(), self.path.as_str());
         let status = response.status().as_u16();
         let latency_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

@@ -1,20 +1,27 @@
 //! Buying, and looking at orders.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use common::api::{FieldError, Order, OrderPage};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use protocol::catalogue::{LINE_QUANTITY_MAX, ORDER_LINES_MAX, OrderLine};
 use protocol::command::Outcome;
 use protocol::ids::{NodeId, OrderId};
 
+use super::cached::JSON;
 use super::extract::{Admin, Args, Traced, Write};
 use super::fields::{Call, Fields};
 use super::outcome::{NO_STORE, mismatch, served_by};
 use super::paging;
 use super::problem::Problem;
 use super::route::Route;
+use super::trace::X_SERVED_BY;
 use crate::app::App;
+use crate::render::node_header;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -27,7 +34,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// What is to be bought: one book, or a list of books.
 #[derive(Debug, PartialEq, Eq)]
-struct Buy {
+pub(super) struct Buy {
     lines: Vec<OrderLine>,
 }
 
@@ -102,19 +109,33 @@ impl Call for Orders {
     }
 }
 
-async fn buy(
-    State(app): State<App>,
-    write: Write,
-    Args(Buy { lines }): Args<Buy>,
-) -> Result<Response, Problem> {
-    let (outcome, node) = app.buy(write.trace, write.key.whole(), lines).await?;
-    match outcome {
-        Outcome::Sold(order) => Ok((served_by(&node), NO_STORE, Json(Order::from(order))).into_response()),
-        Outcome::Refused(refusal) => Ok((served_by(&node), Problem::from(refusal)).into_response()),
+async fn buy(State(app): State<App>, write: Write, Args(what): Args<Buy>) -> Response {
+    sell(&app, write, what).await.map(Body::from)
+}
+
+/// Sells, and says what came of it.
+pub(super) async fn sell(app: &App, write: Write, Buy { lines }: Buy) -> http::Response<Bytes> {
+    let (outcome, node) = match app.buy(write.trace, write.key.whole(), lines).await {
+        Ok(bought) => bought,
+        Err(failure) => return Problem::from(failure).response(),
+    };
+    let mut response = match outcome {
+        Outcome::Sold(order) => sold(&Order::from(order)),
+        Outcome::Refused(refusal) => Problem::from(refusal).response(),
         other @ (Outcome::Changed(_) | Outcome::Added(_) | Outcome::Removed | Outcome::Loaded { .. }) => {
-            Err(mismatch("buy", &other))
+            return mismatch("buy", &other).response();
         }
-    }
+    };
+    response.headers_mut().insert(X_SERVED_BY, node_header(&node));
+    response
+}
+
+fn sold(order: &Order) -> http::Response<Bytes> {
+    let body = serde_json::to_vec(order).expect("an order's keys are text");
+    let mut response = http::Response::new(Bytes::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().extend(NO_STORE.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    response
 }
 
 async fn order(

@@ -85,11 +85,9 @@ fn is_request_id(id: &[u8]) -> bool {
 }
 
 /// The trace of a request whose id is already decided.
-pub(crate) fn trace_of(RequestId(request_id): &RequestId, headers: &HeaderMap) -> Trace {
-    Trace {
-        request_id: String::from_utf8_lossy(request_id.as_bytes()).into_owned(),
-        traceparent: traceparent(headers).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
-    }
+pub(crate) fn trace_of(RequestId(request_id): &RequestId, traceparent: Option<&HeaderValue>) -> Trace {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Trace { request_id: text(request_id), traceparent: traceparent.map(text) }
 }
 
 /// The `traceparent` of a request, if it is valid.

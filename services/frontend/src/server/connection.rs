@@ -27,9 +27,8 @@ use tokio::net::TcpStream;
 use super::bodies::Noted;
 use super::desk::Desk;
 use super::pulse::{Busy, Pulse};
-use super::short::{Left, ShortWay};
+use super::short::{Left, ShortWay, write_answer};
 use super::socket::Socket;
-use crate::api::cached::write_field;
 use crate::api::front::{Front, Reply};
 
 /// The largest head of a request, and the most that is read ahead.
@@ -53,6 +52,12 @@ pub(super) async fn serve_connection(stream: TcpStream, front: &Arc<Front>, puls
             Err(error) => return tracing::debug!(%error, %client, "a connection broke"),
         }
         // Boxed, or each connection would keep room for it.
+        if let Some(buying) = way.begin_buy(client, front).map(Box::pin) {
+            let busy = Busy::new(pulse);
+            way.answer(&buying.await);
+            drop(busy);
+            continue;
+        }
         match Box::pin(serve_requests(way, client, front, pulse)).await {
             Served::All(rested) => way = rested,
             Served::Last(stream) => break stream,
@@ -157,22 +162,9 @@ fn poll_read_out(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::
 
 /// Tells a client that there are too many, and closes.
 pub(super) async fn refuse(mut stream: TcpStream, response: Response<Bytes>) {
-    let head = refusal_head(&response);
-    let sent = async {
-        stream.write_all(&head).await?;
-        stream.write_all(response.body()).await
-    };
-    if matches!(tokio::time::timeout(LINGER, sent).await, Ok(Ok(()))) {
+    let mut answer = Vec::new();
+    write_answer(&response, &mut answer);
+    if matches!(tokio::time::timeout(LINGER, stream.write_all(&answer)).await, Ok(Ok(()))) {
         linger(stream, LINGER).await;
     }
-}
-
-/// Written by hand, for this client gets no HTTP connection of its own.
-fn refusal_head(response: &Response<Bytes>) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
-    for (name, value) in response.headers() {
-        write_field(name, value.as_bytes(), &mut head);
-    }
-    head.extend_from_slice(format!("content-length: {}\r\n\r\n", response.body().len()).as_bytes());
-    head
 }

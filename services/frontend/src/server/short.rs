@@ -1,4 +1,4 @@
-//! The short way: plain lookups of cached books, from a socket's bytes to a socket's bytes.
+//! The short way: plain lookups of cached books, and plain buys, from a socket's bytes to a socket's bytes.
 //!
 //! It is where each connection begins and rests: while nothing comes, there is no buffer, no parser and no
 //! request, only the socket. Whatever comes that is not plain is left to hyper as it is.
@@ -10,16 +10,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::Response;
+use http::header::{CONTENT_LENGTH, DATE};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::desk::{Desk, READ_BYTES};
 use super::pulse::Pulse;
+use crate::api::cached::write_field;
 use crate::api::front::Front;
-use crate::api::plain::PlainLookup;
+use crate::api::plain::{PlainBuy, PlainLookup};
+use crate::api::trace::write_decimal;
 
 /// So much is written before further requests are answered that came at once.
 const OUT_BYTES: usize = 64 * 1024;
+
+/// Room for the head of an answer.
+const HEAD_BYTES: usize = 512;
 
 /// A connection on the short way.
 #[derive(Debug)]
@@ -36,7 +43,7 @@ pub(super) struct ShortWay {
 /// How a connection leaves the short way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// With a request that is not for here.
+    /// With a request that can't be answered at once.
     Asked,
     /// For ever: its client has said all that it had to say.
     Ended,
@@ -75,6 +82,25 @@ impl ShortWay {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Begins the buy that has come, if that is what has and it is plain.
+    pub(super) fn begin_buy<'f>(
+        &mut self,
+        client: IpAddr,
+        front: &'f Front,
+    ) -> Option<impl Future<Output = Response<Bytes>> + use<'f>> {
+        let (asked, length) = PlainBuy::read(&self.read)?;
+        let buying = front.buy(client, &asked)?;
+        advance(&mut self.read, length);
+        Some(buying)
+    }
+
+    /// Gives an answer, to be written at the next turn.
+    pub(super) fn answer(&mut self, response: &Response<Bytes>) {
+        let mut answer = Vec::with_capacity(HEAD_BYTES + response.body().len());
+        write_answer(response, &mut answer);
+        self.unwritten = answer.into();
     }
 
     /// Answers what has come. Nothing, if there may be more to answer.
@@ -137,6 +163,28 @@ impl ShortWay {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Writes an answer with its head. By hand, for here is no HTTP connection that would.
+pub(super) fn write_answer(response: &Response<Bytes>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(response.status().as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(response.status().canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in response.headers() {
+        write_field(name, value.as_bytes(), out);
+    }
+    out.extend_from_slice(CONTENT_LENGTH.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    write_decimal(response.body().len() as u64, out);
+    out.extend_from_slice(b"\r\n");
+    Desk::with(|desk| {
+        desk.set_date();
+        write_field(&DATE, desk.date.as_bytes(), out);
+    });
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(response.body());
 }
 
 /// Moves on in some bytes, of which nothing is kept when nothing is left.

@@ -54,6 +54,19 @@ async fn all_ways_give_the_same_answers() {
             assert_ne!(plain.header("x-request-id"), other.header("x-request-id"));
         }
     }
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let buy = async |kind| {
+        let asked = [("content-type", kind), ("x-request-id", "mine"), ("traceparent", trace)];
+        stage.ask("POST", "/buy", &asked, br#"{"id":7}"#).await
+    };
+    let (plain, long) = (buy("application/json").await, buy("application/json; charset=utf-8").await);
+    assert_eq!((plain.status, &plain.body), (long.status, &long.body));
+    assert_eq!((plain.status, plain.json()["outcome"].as_str()), (503, Some("not-done")));
+    assert_eq!(plain.names(), long.names());
+    for name in plain.names().into_iter().filter(|name| *name != "date") {
+        assert_eq!(plain.header(name), long.header(name), "{name}");
+    }
+    assert_eq!((plain.header("x-request-id"), plain.header("traceparent")), (Some("mine"), Some(trace)));
     assert_eq!(stage.get("/lookup/8").await.problem().0, "not-found");
     let stock = stage.get("/quantity/7").await;
     assert_eq!(stock.json(), serde_json::json!({"id": 7, "quantity": 3, "version": 9}));
@@ -182,8 +195,10 @@ async fn a_caller_hears_that_its_body_is_too_large_however_much_it_sends() {
     let stage = Stage::open("body_bytes = 1024").await;
     let fits = format!(r#"{{"id":0}}{}"#, " ".repeat(1016));
     assert_eq!(stage.post("/buy", &fits).await.problem(), ("bad-request".to_owned(), Some("id".to_owned())));
-    let large = stage.post("/buy", &format!("{fits} ")).await;
-    assert_eq!((large.status, large.json()["limit_bytes"].as_u64()), (413, Some(1024)));
+    for what in [0, 7] {
+        let large = stage.post("/buy", &format!(r#"{{"id":{what}}}{}"#, " ".repeat(1017))).await;
+        assert_eq!((large.status, large.json()["limit_bytes"].as_u64()), (413, Some(1024)), "{what}");
+    }
     let huge = vec![b' '; 10_000_000];
     for (target, kind, status) in
         [("/buy", "application/json", 413), ("/buy", "text/xml", 415), ("/nowhere", "a/b", 404)]
@@ -202,10 +217,11 @@ async fn requests_that_come_at_once_are_answered_in_their_order() {
     stage.cache(7, true);
     stage.cache(8, false);
     let mut connection = stage.connect().await;
-    let requests = ["/lookup/7", "/livez", "/lookup/8", "/lookup/7"]
-        .map(|t| format!("GET {t} HTTP/1.1\r\nhost: s\r\n\r\n"));
-    connection.write(requests.concat().as_bytes()).await;
-    for status in [200, 200, 404, 200] {
+    let get = |target| format!("GET {target} HTTP/1.1\r\nhost: s\r\n\r\n");
+    let buy = "POST /buy HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n{\"id\":7}";
+    let requests = ["/lookup/7", "/livez", "/lookup/8", "/lookup/7"].map(get).concat();
+    connection.write([&requests, buy, buy, &get("/lookup/7"), buy].concat().as_bytes()).await;
+    for status in [200, 200, 404, 200, 503, 503, 200, 503] {
         assert_eq!(connection.answer(false).await.status, status);
     }
 }
@@ -331,6 +347,7 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
     let limited = limited.expect("a thousand requests are more than two a second");
     assert_eq!((limited.status, limited.problem().0.as_str()), (429, "too-many-requests"));
     assert_eq!(limited.header("retry-after"), Some("1"));
+    assert_eq!(stage.post("/buy", r#"{"id":7}"#).await.status, 429);
 }
 
 #[tokio::test]
