@@ -149,6 +149,10 @@ impl Replica {
         }
         let page_end = entries.last().map_or(verified, |entry| entry.index);
         let Some(shared) = self.shared_with(verified, &entries) else {
+            if verified > self.standing.commit {
+                // Left out itself meanwhile, the source may have undone what it had when it made the page before.
+                return self.handle_pull_failed(now);
+            }
             return self
                 .halt(format!("a page of {}'s log does not fit on our entry {verified}", resync.source));
         };
@@ -157,6 +161,12 @@ impl Replica {
         let keep =
             if parted || ends_below_ours { shared.min(self.standing.last) } else { self.standing.last };
         let may_undo = self.may_undo();
+        let is_of_a_later_view = entries.last().is_some_and(|entry| entry.epoch > resync.epoch);
+        if parted && !may_undo && is_of_a_later_view {
+            // The writer that said "recover" has been displaced at the source. What it counts there it will never
+            // have; but it is for its successor to say so, under an epoch of its own.
+            return self.handle_pull_failed(now);
+        }
         if ends_below_ours && !parted && !may_undo {
             // Sent by the writer before the source had it when it made this page, and committed since, it may
             // be: the writer is to judge it, by its chain.

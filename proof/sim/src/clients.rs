@@ -40,6 +40,12 @@ pub(crate) struct Clients {
     last_word_done: bool,
 }
 
+impl Clients {
+    pub(crate) fn what_they_wait_for(&self) -> String {
+        format!("{:?}, last word {:?} (answered: {})", self.doing, self.last_word, self.last_word_done)
+    }
+}
+
 #[derive(Debug)]
 enum Doing {
     Writing(Writing),

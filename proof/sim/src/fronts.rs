@@ -135,9 +135,15 @@ impl World {
         let Some(rate) = self.fronts.get(&id).map(|front| front.rate) else { return };
         let now = self.instant(rate);
         let Some(front) = self.fronts.get_mut(&id) else { return };
+        let led = front.writer.is_leading();
         let effects = call(&mut front.writer, now);
+        let leads = front.writer.is_leading();
         for effect in effects {
             self.carry_out_of_front(id, effect);
+        }
+        if leads && !led {
+            // Who came while it did not is waiting for this.
+            self.drive_followers(id);
         }
         self.set_alarm(id);
     }

@@ -50,10 +50,18 @@ struct Process {
     readers: Readers,
     progress: watch::Receiver<Places>,
     /// The link by which it follows, and what the projection says over it.
-    following: Option<(LinkId, Unsent<InternalCall>)>,
+    following: Option<Following>,
     buys: BTreeMap<CallId, UnderWay>,
     lookups: BTreeMap<CallId, Lookup>,
     next_call: u64,
+}
+
+/// The connection that feeds come over.
+#[derive(Debug)]
+struct Following {
+    link: LinkId,
+    generation: u64,
+    unsent: Unsent<InternalCall>,
 }
 
 #[derive(Debug)]
@@ -182,7 +190,7 @@ impl World {
         for buy in process.buys.values_mut().filter(|buy| buy.on == Some(front)) {
             buy.on = None;
         }
-        if process.following.as_ref().is_some_and(|(link, _)| link.front == front) {
+        if process.following.as_ref().is_some_and(|following| following.link.front == front) {
             process.following = None;
             self.keep_following(index);
         }
@@ -202,10 +210,12 @@ impl World {
 
     fn keep_following(&mut self, index: usize) {
         let Some(front) = self.any_line(index) else { return };
+        let link = LinkId { front, peer: Peer::Order(index) };
+        let Some(generation) = self.generation(link) else { return };
         let Some(process) = self.orders[index].process() else { return };
         if process.following.is_none() {
             let (sender, unsent) = link::detached();
-            process.following = Some((LinkId { front, peer: Peer::Order(index) }, unsent));
+            process.following = Some(Following { link, generation, unsent });
             self.project(index, Input::Connected(sender));
         }
     }
@@ -216,7 +226,7 @@ impl World {
         process.projection.take(vec![input]).expect("a book in memory can be written");
         self.perhaps_sync(index);
         let Some(process) = self.orders[index].process() else { return };
-        let Some((link, unsent)) = &process.following else { return };
+        let Some(Following { link, unsent, .. }) = &process.following else { return };
         let (link, calls) = (*link, unsent.take().expect("what was sent can be read"));
         for call in calls {
             let InternalCall::Follow { after, chain, .. } = call else {
@@ -237,10 +247,12 @@ impl World {
     }
 
     pub(crate) fn order_node_hears(&mut self, index: usize, link: LinkId, generation: u64, message: Down) {
-        if !self.orders[index].is_running() {
-            return;
-        }
+        let Some(process) = self.orders[index].process() else { return };
+        let following = process.following.as_ref();
+        let is_followed = following.is_some_and(|over| (over.link, over.generation) == (link, generation));
         match message {
+            // One link is followed, and no other one is read once it is.
+            Down::Feed(_) | Down::StartOver if !is_followed => {}
             Down::Buy { call, key, lines } => self.begin_buy(index, (link, generation), call, key, lines),
             Down::Submitted { call, result } => self.submitted(index, call, result),
             Down::Feed(feed) => {

@@ -368,8 +368,9 @@ impl World {
             .collect();
         let orders: Vec<_> = self.orders.iter().map(OrderNode::reached).collect();
         format!(
-            "stored {:?}\nfront ends {fronts:?}\nreplicas {nodes:?}\norder nodes {orders:?}\nclients {:?}",
-            self.stored, self.clients
+            "stored {:?}\nfront ends {fronts:?}\nreplicas {nodes:?}\norder nodes {orders:?}\nclients {}",
+            self.stored,
+            self.clients.what_they_wait_for()
         )
     }
 
