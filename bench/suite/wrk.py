@@ -7,20 +7,34 @@ from .bench import ROOT, run
 from .processes import cpu_seconds, cpu_used
 
 THREADS = 2
-# A request for any of so many books, made by wrk before it sends it.
-ANY_BOOK = """\
-request = function()
-    return wrk.format("GET", "/lookup/" .. math.random(1, {books}))
-end
-"""
-# A buy of one copy of any book. `key` gives it an idempotency key that no other has, of 32 random hex digits.
-ANY_BUY = """\
+# Each of wrk's threads would draw the same numbers in each run.
+SEEDED = """\
 local random = io.open("/dev/urandom", "rb")
 local function seed()
     local a, b, c = random:read(3):byte(1, 3)
     return a * 65536 + b * 256 + c
 end
 math.randomseed(seed())
+"""
+# A request for any of so many books, made by wrk before it sends it.
+ANY_BOOK = SEEDED + """\
+request = function()
+    return wrk.format("GET", "/lookup/" .. math.random(1, {books}))
+end
+"""
+# A request for the book that is a thread's own: 1 for the first thread, 2 for the second.
+OWN_BOOK = """\
+local threads = 0
+setup = function(thread)
+    threads = threads + 1
+    thread:set("number", threads)
+end
+request = function()
+    return wrk.format("GET", "/lookup/" .. number)
+end
+"""
+# A buy of one copy of any book. `key` gives it an idempotency key that no other has, of 32 random hex digits.
+ANY_BUY = SEEDED + """\
 local function key()
     return string.format("%08x%08x%08x%08x", math.random(0, 4294967295), math.random(0, 4294967295),
         math.random(0, 4294967295), seed())

@@ -1,5 +1,7 @@
 //! Finished answers: what the cache holds and a hit sends as it is.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use common::api;
 use http::HeaderValue;
@@ -17,7 +19,8 @@ pub struct BookAnswer {
     pub served_by: HeaderValue,
 }
 
-/// A book, in the forms in which it is asked for.
+/// A book, in the forms in which it is asked for. All of them are parts of one piece of memory: what a cache holds
+/// lies far apart, and each piece more is one more that has to be fetched.
 #[derive(Clone, Debug)]
 pub struct FoundBook {
     /// The whole book as JSON.
@@ -59,9 +62,20 @@ impl BookAnswer {
 impl FoundBook {
     fn new(book: Book) -> Self {
         let stock = api::Quantity { id: book.id, quantity: book.quantity, version: book.version.0 };
-        let quantity = json(&stock);
-        let body = json(&api::Book::from(book));
-        Self { etag: etag(&body), quantity_etag: etag(&quantity), body, quantity }
+        let mut all = Vec::with_capacity(BOOK_BYTES);
+        let quantity = write(&mut all, |all| write_json(&stock, all));
+        let body = write(&mut all, |all| write_json(&api::Book::from(book), all));
+        let [body_hash, quantity_hash] = [&body, &quantity].map(|part| blake3::hash(&all[part.clone()]));
+        let etag = write(&mut all, |all| write_etag(body_hash, all));
+        let quantity_etag = write(&mut all, |all| write_etag(quantity_hash, all));
+        // Exactly as much as there is to keep.
+        let all = Bytes::copy_from_slice(&all);
+        Self {
+            body: all.slice(body),
+            quantity: all.slice(quantity),
+            etag: header(all.slice(etag)),
+            quantity_etag: header(all.slice(quantity_etag)),
+        }
     }
 }
 
@@ -83,8 +97,10 @@ impl Rendered {
     }
 
     fn new<T: Serialize>(value: &T, served_by: &NodeId) -> Self {
-        let body = json(value);
-        Self { etag: etag(&body), body, served_by: node_header(served_by) }
+        let (mut body, mut etag) = (Vec::new(), Vec::new());
+        write_json(value, &mut body);
+        write_etag(blake3::hash(&body), &mut etag);
+        Self { body: body.into(), etag: header(etag.into()), served_by: node_header(served_by) }
     }
 
     /// What it takes up in the cache, roughly.
@@ -97,14 +113,30 @@ impl Rendered {
 /// What an entry of the cache takes up beside its bodies.
 const ENTRY_OVERHEAD: usize = 256;
 
-fn json<T: Serialize>(value: &T) -> Bytes {
-    serde_json::to_vec(value).expect("the bodies of the API have text keys and finite numbers only").into()
+/// Room for a book without a description, in all its forms.
+const BOOK_BYTES: usize = 512;
+/// How much of a hash is in a tag.
+const TAG_DIGITS: usize = 20;
+
+/// Where in the bytes a part of them is written.
+fn write(all: &mut Vec<u8>, part: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    let begin = all.len();
+    part(all);
+    begin..all.len()
 }
 
-fn etag(body: &[u8]) -> HeaderValue {
-    let hash = blake3::hash(body).to_hex();
-    let tag = format!("\"{}\"", hash.get(..20).unwrap_or_default());
-    HeaderValue::from_str(&tag).expect("a quoted hexadecimal number is a header's value")
+fn write_json<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("the bodies of the API have text keys and finite numbers only");
+}
+
+fn write_etag(hash: blake3::Hash, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend(hash.to_hex().bytes().take(TAG_DIGITS));
+    out.push(b'"');
+}
+
+fn header(tag: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(tag).expect("a quoted hexadecimal number is a header's value")
 }
 
 /// A node's name as a header.
