@@ -71,6 +71,11 @@ impl Office {
 
     /// On the way there: the members are asked for their promise.
     fn sealing() -> Self {
+        Self::entering().0
+    }
+
+    /// The same, with what the view's being stored comes to.
+    fn entering() -> (Self, Vec<Effect<u64>>) {
         let now = zero();
         let options = Options { write_timeout: Duration::from_secs(1), patience: Duration::from_secs(9) };
         let replicas: Vec<NodeId> = vec![A.into(), B.into()];
@@ -80,8 +85,8 @@ impl Office {
             writer.handle_connected(&node.into());
         }
         writer.view_read(now, Ok(Some(view(1, &[A, B]))));
-        writer.swapped(now, SwapResult::Swapped);
-        Self { writer, now }
+        let effects = writer.swapped(now, SwapResult::Swapped);
+        (Self { writer, now }, effects)
     }
 
     fn say(&mut self, node: &str, store: StoreId, reply: Reply) -> Vec<Effect<u64>> {
@@ -385,6 +390,28 @@ fn a_replica_with_another_history_of_the_same_length_is_not_let_in() {
     assert!(!swaps(&effects), "{effects:?}");
     let effects = office.say(B, store_of(B), appended(3, &batch));
     assert!(swaps(&effects), "{effects:?}");
+}
+
+/// A new writer reads by no view before it is in office. Safeguard: `Writer::enter_view` reads at once only within a
+/// term. Without it a front end asks a member that the writer before can still append to; what that one commits and
+/// acknowledges then drops nothing from this front end's cache, so that who asks for it next shares the answer from
+/// before. (Found by the simulator.)
+#[test]
+fn a_new_writer_reads_by_no_view_before_it_is_in_office() {
+    let reads = |effects: &[Effect<u64>]| -> Vec<(Option<Epoch>, bool)> {
+        let read = |effect: &Effect<u64>| match effect {
+            Effect::Read { view, fresh } => Some((view.as_ref().map(|view| view.epoch), *fresh)),
+            _ => None,
+        };
+        effects.iter().filter_map(read).collect()
+    };
+    let (mut office, entered) = Office::entering();
+    assert_eq!(reads(&entered), [(None, true)]);
+    assert_eq!(reads(&office.seal(A, 2)), []);
+    assert_eq!(reads(&office.seal(B, 2)), [(Some(Epoch(2)), true)]);
+    office.drop_b();
+    let within_the_term = office.writer.swapped(office.now, SwapResult::Swapped);
+    assert_eq!(reads(&within_the_term), [(Some(Epoch(3)), false)]);
 }
 
 /// A replica that has promised a higher epoch does not answer a read that names an older one. Safeguard:

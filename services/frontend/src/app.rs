@@ -189,7 +189,7 @@ impl App {
     }
 
     fn shard_status(&self, shard: &ShardState) -> ShardStatus {
-        let view = shard.view();
+        let view = shard.stored_view();
         let members: Vec<String> =
             view.iter().flat_map(|view| view.members.iter().map(|member| member.node.to_string())).collect();
         let commit_index = shard.commit_index().0;

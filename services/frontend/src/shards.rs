@@ -24,6 +24,8 @@ pub struct Shards(Arc<BTreeMap<ShardId, ShardState>>);
 pub struct ShardState {
     /// Its number.
     pub id: ShardId,
+    /// The newest view that its writer has stored. Until the writer is in office, nothing is read by it.
+    stored: Mutex<Option<Arc<View>>>,
     view: watch::Sender<Option<Arc<View>>>,
     commit: watch::Sender<Index>,
     waits_for: watch::Sender<Option<String>>,
@@ -92,6 +94,7 @@ impl ShardState {
             Reading { balancer: Balancer::new(policy), dropping: BTreeSet::new(), silent: BTreeSet::new() };
         Self {
             id,
+            stored: Mutex::default(),
             view: watch::Sender::new(None),
             commit: watch::Sender::new(Index(0)),
             waits_for: watch::Sender::new(Some("the view store".to_owned())),
@@ -99,6 +102,17 @@ impl ShardState {
             failing: Mutex::default(),
             reading: Mutex::new(reading),
         }
+    }
+
+    /// The view that its writer has stored, to be told of: see [`ShardState::view`].
+    #[must_use]
+    pub fn stored_view(&self) -> Option<Arc<View>> {
+        self.stored.lock().clone()
+    }
+
+    /// Publishes the view that its writer has stored; none when it steps down.
+    pub fn set_stored_view(&self, view: Option<View>) {
+        *self.stored.lock() = view.map(Arc::new);
     }
 
     /// The view to read by, if there is one.
@@ -193,7 +207,7 @@ impl ShardState {
     /// and no other replica may take their place.
     #[must_use]
     pub fn silent_members(&self) -> Option<String> {
-        let view = self.view()?;
+        let view = self.stored_view()?;
         let reading = self.reading.lock();
         let all_silent = view.members.iter().all(|member| reading.silent.contains(&member.node));
         let names = || view.members.iter().map(|member| member.node.as_str()).collect::<Vec<_>>();
@@ -216,7 +230,7 @@ impl ShardState {
     pub fn trouble(&self) -> Option<String> {
         let what = self.waits_for().or_else(|| self.silent_members());
         let failing = self.failing.lock();
-        let view = self.view();
+        let view = self.stored_view();
         let all_fail = view.is_some_and(|view| view.members.iter().all(|m| failing.contains_key(&m.node)));
         let what = what.or_else(|| all_fail.then(|| "a replica that can write".to_owned()))?;
         if failing.is_empty() {

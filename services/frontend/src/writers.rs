@@ -13,7 +13,7 @@ use protocol::entry::EncodedCommand;
 use protocol::ids::{NodeId, ShardId};
 use protocol::message::{Reply, Said, Touched};
 use protocol::view::View;
-use protocol::writer::{Effect, Options, SwapResult, Writer};
+use protocol::writer::{Effect, Happening, Options, SwapResult, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -348,7 +348,7 @@ impl Driver {
                         self.soon();
                     }
                 },
-                Effect::Happening(happening) => self.around.happenings.shard(&happening),
+                Effect::Happening(happening) => self.tell(&happening),
             }
         }
         written.push(&self.around.catalogs);
@@ -370,6 +370,16 @@ impl Driver {
 
     fn invalidate(&self, touched: &Touched) {
         self.around.cache.invalidate(touched);
+    }
+
+    fn tell(&self, happening: &Happening) {
+        let state = self.around.shards.get(self.shard);
+        match (happening, state) {
+            (Happening::ViewChanged { view }, Some(state)) => state.set_stored_view(Some(view.clone())),
+            (Happening::SteppedDown { .. }, Some(state)) => state.set_stored_view(None),
+            _ => {}
+        }
+        self.around.happenings.shard(happening);
     }
 
     fn read_by(&self, view: Option<View>) {

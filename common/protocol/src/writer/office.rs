@@ -217,9 +217,12 @@ impl<T> Writer<T> {
         }
         self.office = Office::Sealing { sealed: BTreeMap::new(), since: now, first: None };
         self.view = Some(view.clone());
+        // Until all are sealed, the writer before may commit what no cache here hears of: an answer that came before that
+        // would be too old for who asks after it, and shares the answer.
+        let reads_at_once = !fresh || mutant!(TakeoverKeepsCache);
         let mut effects = vec![
             Effect::Happening(Happening::ViewChanged { view: view.clone() }),
-            Effect::Read { view: Some(view.clone()), fresh },
+            Effect::Read { view: reads_at_once.then(|| view.clone()), fresh },
         ];
         effects.extend(self.to_all_members(&ToReplica::Seal(view)));
         effects
@@ -372,7 +375,7 @@ impl<T> Writer<T> {
         self.window = Window::at(index, chain);
         let (shard, epoch) = (self.shard, self.epoch());
         let mut effects = vec![
-            // Once more: what was read before the logs were level may lack what is committed here, and no
+            // Not before: what is read while the logs are not level may lack what is committed here, and no
             // keys are known that would drop it from a cache.
             Effect::Read { view: self.view.clone(), fresh: true },
             Effect::Commit(Committed { after, index, chain, sales: None }),
