@@ -21,7 +21,10 @@ with a million books takes turns with one that has the seven of `catalogue.csv`.
 all processes of the store, divided by the look-ups. The figure is that of seven connections (`wrk -t7 -c7`): at the small
 store each asks for a book of its own, at the large one for any, so that each look-up is a miss by itself. With 64
 connections (`wrk -t{THREADS} -c64`, any books) misses of one book at one time share a request, which with seven books spares
-the small store most of its reads: the cost of one of these is no miss's, and has no target. Searches: the first page of
+the small store most of its reads: the cost of one of these is no miss's, and has no target. What a miss of a million
+costs more is for the most part two pages of the file, the book's and its stock's, that SQLite reads from the system's
+cache where those of seven books lie in its own. To map the file would spare them, but a mapped file that is cut off
+ends the process instead of being found damaged. Searches: the first page of
 a topic, of a word, and of both, of 20 books from all over the catalogue, asked for past the cache, one after the other."""
 
 BOOKS = 1_000_000
