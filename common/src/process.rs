@@ -2,14 +2,13 @@
 //! signals, and an exit code that says how it ended.
 
 use std::error::Error;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use protocol::ids::NodeId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use crate::config::Config;
 use crate::exit::complain;
@@ -55,9 +54,9 @@ pub fn run<E: Failure>(
         Err(problem) => return complain(program, &problem, 2),
     };
     raise_file_limit();
-    // It drives the tasks that carry messages to and from the process's other threads: those that own files, and a
-    // front end's lanes.
-    let runtime = match event_loop() {
+    // One thread drives a process's tasks, which carry messages to and from its other threads: those that own files,
+    // and a front end's lanes. No task ever moves to another core, so none wakes one.
+    let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(problem) => return complain(program, &problem, 1),
     };
@@ -88,17 +87,6 @@ pub fn run<E: Failure>(
             complain(program, &problem, if problem.is_wrong_use() { 2 } else { 1 })
         }
     }
-}
-
-/// A loop for the tasks of one thread. No task ever moves to another core, so none wakes one.
-///
-/// A thread with nothing left to do first lets the others on its core have their turn. What they send is there when
-/// it comes back, so that neither of them sleeps and has to be woken, and none is kept waiting for a whole time slice.
-///
-/// # Errors
-/// If the system has no room for it.
-pub fn event_loop() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().on_thread_park(std::thread::yield_now).build()
 }
 
 /// As many open files as this process may have: the usual limit is meant for programs that still count

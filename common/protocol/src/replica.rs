@@ -167,6 +167,8 @@ pub enum Note {
         /// Of the view with this epoch.
         epoch: Epoch,
     },
+    /// The member that it levels with has another log by now: it asks again in a moment.
+    SourceChanged(NodeId),
     /// It refuses all work from now on, for going on would break a promise.
     Halted(String),
 }

@@ -16,7 +16,8 @@
 //! writer that may still count that. A writer counts the acknowledgements of its own epoch only, so
 //! entries may be undone when the last acknowledged append was of an older epoch than the view that
 //! leaves the replica out; those of the same epoch came from the very writer that now says "recover",
-//! and fit on its log.
+//! and fit on its log. If the member's log has others all the same, of a later epoch, that writer has been
+//! displaced, and the next one is waited for.
 
 use std::time::{Duration, Instant};
 
@@ -149,9 +150,12 @@ impl Replica {
         }
         let page_end = entries.last().map_or(verified, |entry| entry.index);
         let Some(shared) = self.shared_with(verified, &entries) else {
-            if verified > self.standing.commit {
+            let chain = self.chain_at(verified);
+            let begins_elsewhere =
+                entries.first().is_some_and(|first| chain.is_some_and(|ours| !first.follows(ours)));
+            if verified > self.standing.commit && begins_elsewhere {
                 // Left out itself meanwhile, the source may have undone what it had when it made the page before.
-                return self.handle_pull_failed(now);
+                return self.wait_for_source(now);
             }
             return self
                 .halt(format!("a page of {}'s log does not fit on our entry {verified}", resync.source));
@@ -162,11 +166,6 @@ impl Replica {
             if parted || ends_below_ours { shared.min(self.standing.last) } else { self.standing.last };
         let may_undo = self.may_undo();
         let is_of_a_later_view = entries.last().is_some_and(|entry| entry.epoch > resync.epoch);
-        if parted && !may_undo && is_of_a_later_view {
-            // The writer that said "recover" has been displaced at the source. What it counts there it will never
-            // have; but it is for its successor to say so, under an epoch of its own.
-            return self.handle_pull_failed(now);
-        }
         if ends_below_ours && !parted && !may_undo {
             // Sent by the writer before the source had it when it made this page, and committed since, it may
             // be: the writer is to judge it, by its chain.
@@ -182,6 +181,11 @@ impl Replica {
         }
         if keep == self.standing.last {
             return self.take_fresh(now, fresh);
+        }
+        if !may_undo && is_of_a_later_view {
+            // The writer that said "recover" has been displaced at the source. What it counts there it will never
+            // have; but it is for its successor to say so, under an epoch of its own.
+            return self.wait_for_source(now);
         }
         if !may_undo {
             let epoch = self.appended_epoch;
@@ -315,6 +319,15 @@ impl Replica {
         resync.state = State::Waiting { until: now, snapshot: false };
         resync.verified = self.standing.commit;
         self.tick(now)
+    }
+
+    /// The source has another log than when it was named, or last asked.
+    fn wait_for_source(&mut self, now: Instant) -> Vec<Effect> {
+        let source =
+            self.resync.as_ref().map(|resync| Effect::Note(Note::SourceChanged(resync.source.clone())));
+        let mut effects: Vec<Effect> = source.into_iter().collect();
+        effects.extend(self.handle_pull_failed(now));
+        effects
     }
 
     /// The source did not answer, or what it sent could not be used.

@@ -126,7 +126,7 @@ impl Moment {
             Note::ResyncStarted { .. } => Self::Resync,
             Note::Undoing { .. } => Self::Undo,
             Note::AsksToJoin { .. } | Note::Joined { .. } => Self::Join,
-            Note::Halted(_) => Self::Other,
+            Note::SourceChanged(_) | Note::Halted(_) => Self::Other,
         }
     }
 

@@ -252,7 +252,8 @@ impl World {
         let is_followed = following.is_some_and(|over| (over.link, over.generation) == (link, generation));
         match message {
             // One link is followed, and no other one is read once it is.
-            Down::Feed(_) | Down::StartOver if !is_followed => {}
+            Down::Feed(feed) if !is_followed => self.oracle.fed(&feed),
+            Down::StartOver if !is_followed => {}
             Down::Buy { call, key, lines } => self.begin_buy(index, (link, generation), call, key, lines),
             Down::Submitted { call, result } => self.submitted(index, call, result),
             Down::Feed(feed) => {

@@ -443,6 +443,9 @@ impl Driver {
                 tracing::info!(%shard, last_index = %last, "nearly level: asking to join")
             }
             Note::Joined { epoch } => tracing::info!(%shard, %epoch, "resync done: a member again"),
+            Note::SourceChanged(source) => {
+                tracing::info!(%shard, %source, "the member has another log by now; it is asked again")
+            }
             Note::Halted(problem) => {
                 tracing::error!(%shard, %problem, "halted: this replica refuses all work")
             }

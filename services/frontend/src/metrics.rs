@@ -203,7 +203,7 @@ impl Metrics {
         }
     }
 
-    /// Notes how long an answer took that did not come the short way.
+    /// Notes how long an answer took that did not come from the cache at once.
     pub(crate) fn took(&self, route: RouteClass, time: Duration) {
         self.latency.get_or_create(&RouteLabel { route: route.name() }).observe(time.as_secs_f64());
     }

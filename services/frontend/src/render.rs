@@ -19,8 +19,8 @@ pub struct BookAnswer {
     pub served_by: HeaderValue,
 }
 
-/// A book, in the forms in which it is asked for. All of them are parts of one piece of memory: what a cache holds
-/// lies far apart, and each piece more is one more that has to be fetched.
+/// A book, in the forms in which it is asked for. All of them are parts of one buffer: what a cache holds lies
+/// far apart, and each piece more is one more that has to be fetched.
 #[derive(Clone, Debug)]
 pub struct FoundBook {
     /// The whole book as JSON.

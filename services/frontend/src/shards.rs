@@ -104,7 +104,7 @@ impl ShardState {
         }
     }
 
-    /// The view that its writer has stored, to be told of: see [`ShardState::view`].
+    /// The view that its writer has stored, for status and messages; not to read by: that is [`ShardState::view`].
     #[must_use]
     pub fn stored_view(&self) -> Option<Arc<View>> {
         self.stored.lock().clone()

@@ -217,8 +217,8 @@ impl<T> Writer<T> {
         }
         self.office = Office::Sealing { sealed: BTreeMap::new(), since: now, first: None };
         self.view = Some(view.clone());
-        // Until all are sealed, the writer before may commit what no cache here hears of: an answer that came before that
-        // would be too old for who asks after it, and shares the answer.
+        // Until all are sealed, the writer before a term may commit what no cache here hears of: an answer from before
+        // that would be too old for who asks after it, and shares the answer.
         let reads_at_once = !fresh || mutant!(TakeoverKeepsCache);
         let mut effects = vec![
             Effect::Happening(Happening::ViewChanged { view: view.clone() }),

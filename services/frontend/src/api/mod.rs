@@ -5,8 +5,8 @@
 //! - `books`, `search`, `orders`, `ledger`, `admin`, `bulk`, `backup`: the calls. `operators`, `events`,
 //!   `pages`: the rest.
 //! - `problem`: every error. `cached`, `conditions`, `outcome`: the good answers.
-//! - `front`: what all requests go through, and the short ways of a cached book past all of the above; `plain`:
-//!   the requests that take the shortest one.
+//! - `front`: what all requests go through, and the short ways of a cached book and of a buy past most of the above;
+//!   `plain`: the requests that take the shortest ones.
 
 pub(crate) mod admin;
 pub(crate) mod backup;

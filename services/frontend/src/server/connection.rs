@@ -16,7 +16,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::Either;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -51,12 +52,26 @@ pub(super) async fn serve_connection(stream: TcpStream, front: &Arc<Front>, puls
             Ok(Left::Ended) => return,
             Err(error) => return tracing::debug!(%error, %client, "a connection broke"),
         }
-        // Boxed, or each connection would keep room for it.
-        if let Some(buying) = way.begin_buy(client, front).map(Box::pin) {
+        // Boxed, or each connection would keep room for it. Once the front end stops, hyper has the last word.
+        if !pulse.has_stopped()
+            && let Some(buying) = way.begin_buy(client, front).map(Box::pin)
+        {
             let busy = Busy::new(pulse);
-            way.answer(&buying.await);
+            let mut response = tokio::select! {
+                response = buying => response,
+                () = way.client_leaves() => return,
+            };
             drop(busy);
-            continue;
+            if !pulse.has_stopped() {
+                way.answer(&response);
+                continue;
+            }
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            way.answer(&response);
+            match poll_fn(|context| way.poll_write_rest(pulse, context)).await {
+                Ok(()) => break way.stream,
+                Err(error) => return tracing::debug!(%error, %client, "a connection broke"),
+            }
         }
         match Box::pin(serve_requests(way, client, front, pulse)).await {
             Served::All(rested) => way = rested,
@@ -166,5 +181,85 @@ pub(super) async fn refuse(mut stream: TcpStream, response: Response<Bytes>) {
     write_answer(&response, &mut answer);
     if matches!(tokio::time::timeout(LINGER, stream.write_all(&answer)).await, Ok(Ok(()))) {
         linger(stream, LINGER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::super::tests::stage::{Stage, within};
+    use super::*;
+    use crate::api::router;
+    use crate::metrics::Metrics;
+
+    /// It waits for an order node, of which there is none, until the time for it is over.
+    const BUY: &str = "POST /buy HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n{\"id\":7}";
+
+    /// A connection with a buy under way, and one that waits behind it.
+    struct Buying {
+        stage: Stage,
+        metrics: Arc<Metrics>,
+        client: TcpStream,
+        pulse: Arc<Pulse>,
+        serving: JoinSet<()>,
+    }
+
+    impl Buying {
+        async fn begin(requests: &str) -> Self {
+            let stage = Stage::open("").await;
+            let metrics = Arc::new(Metrics::new());
+            let front =
+                Arc::new(Front::new(stage.app.clone(), router(stage.app.clone()), Arc::clone(&metrics)));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.write_all(requests.as_bytes()).await.unwrap();
+            let stream = within(listener.accept()).await.unwrap().0;
+            let pulse = Arc::new(Pulse::default());
+            let (mut serving, theirs) = (JoinSet::new(), Arc::clone(&pulse));
+            serving.spawn(async move { serve_connection(stream, &front, &theirs).await });
+            let begun = async {
+                while !pulse.is_busy() {
+                    yield_now().await;
+                }
+            };
+            within(begun).await;
+            Self { stage, metrics, client, pulse, serving }
+        }
+
+        fn buys_answered(&self) -> bool {
+            self.metrics.render(&self.stage.app.status()).contains(r#"{route="buy",status="503"}"#)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_buy_under_way_is_the_last_once_the_front_end_stops() {
+        let mut buying = Buying::begin(&[BUY, BUY].concat()).await;
+        buying.pulse.stop();
+        let mut answers = String::new();
+        within(buying.client.read_to_string(&mut answers)).await.unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 503").count(), 1, "{answers}");
+        assert!(answers.contains("connection: close\r\n"), "{answers}");
+        drop(buying.client);
+        within(buying.serving.join_next()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_during_its_buy_leaves_its_place() {
+        let mut buying = Buying::begin(BUY).await;
+        buying.client.shutdown().await.unwrap();
+        within(buying.serving.join_next()).await.unwrap().unwrap();
+        assert!(!buying.buys_answered(), "it was not waited for");
+    }
+
+    #[tokio::test]
+    async fn a_buy_whose_client_stays_is_answered() {
+        let mut buying = Buying::begin(BUY).await;
+        let mut answer = [0; 12];
+        within(buying.client.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 503");
+        assert!(buying.buys_answered());
     }
 }

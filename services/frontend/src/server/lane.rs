@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::process::event_loop;
 use common::shutdown::Shutdown;
 use tokio::net::TcpStream;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -118,7 +118,7 @@ impl Lane {
 
     /// The same on a thread that has nothing else to do.
     pub(super) fn run_alone(self, shutdown: Shutdown) {
-        match event_loop() {
+        match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(self.run(shutdown)),
             Err(error) => tracing::error!(%error, "a lane can't begin"),
         }

@@ -3,6 +3,7 @@
 //! It is where each connection begins and rests: while nothing comes, there is no buffer, no parser and no
 //! request, only the socket. Whatever comes that is not plain is left to hyper as it is.
 
+use std::future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http::Response;
 use http::header::{CONTENT_LENGTH, DATE};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 
 use super::desk::{Desk, READ_BYTES};
@@ -96,6 +97,16 @@ impl ShortWay {
         Some(buying)
     }
 
+    /// Ends when the client has closed its side. Not if it has said more: that is read after the answer.
+    pub(super) async fn client_leaves(&self) {
+        if self.read.is_empty()
+            && self.stream.ready(Interest::READABLE).await.is_ok_and(Ready::is_read_closed)
+        {
+            return;
+        }
+        future::pending().await
+    }
+
     /// Gives an answer, to be written at the next turn.
     pub(super) fn answer(&mut self, response: &Response<Bytes>) {
         let mut answer = Vec::with_capacity(HEAD_BYTES + response.body().len());
@@ -155,7 +166,11 @@ impl ShortWay {
     }
 
     /// Writes what the socket did not take before.
-    fn poll_write_rest(&mut self, pulse: &Pulse, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write_rest(
+        &mut self,
+        pulse: &Pulse,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.unwritten.is_empty() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.unwritten))?;
             pulse.beat();
@@ -208,6 +223,21 @@ mod tests {
     use super::*;
     use crate::api::router;
     use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_plain_buy_is_begun_here_and_what_is_not_sound_is_left() {
+        let stage = Stage::open("").await;
+        let front = Front::new(stage.app.clone(), router(stage.app.clone()), Arc::new(Metrics::new()));
+        let client: IpAddr = Ipv4Addr::LOCALHOST.into();
+        for (body, begun) in [(r#"{"id":7}"#, true), (r#"{"id":0}"#, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let head = "POST /buy HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n";
+            let mut way = ShortWay::new(stream, format!("{head}{body}GET /").into());
+            assert_eq!(way.begin_buy(client, &front).is_some(), begun, "{body}");
+            assert_eq!(way.read == "GET /", begun, "{body}");
+        }
+    }
 
     /// Of so many, a turn answers a small part.
     const REQUESTS: usize = 100_000;
