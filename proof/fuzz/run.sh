@@ -66,9 +66,10 @@ for target in "${targets[@]}"; do
     options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0
         -artifact_prefix="$results/$target/finds/")
     [ ! -f "fuzz/dictionaries/$target.dict" ] || options+=(-dict="fuzz/dictionaries/$target.dict")
+    inputs=("$results/$target/corpus" "$results/valid/$target")
+    [ ! -d "regressions/$target" ] || inputs+=("regressions/$target")
     printf '%s: %s s\n' "$target" "$seconds"
-    if cargo fuzz run --sanitizer none --target-dir "$results/build" "$target" \
-        "$results/$target/corpus" "$results/valid/$target" "regressions/$target" -- "${options[@]}" \
+    if cargo fuzz run --sanitizer none --target-dir "$results/build" "$target" "${inputs[@]}" -- "${options[@]}" \
         >"$results/$target/log" 2>&1; then
         sed -n 's/^stat::number_of_executed_units: */  executions: /p' "$results/$target/log"
     else
