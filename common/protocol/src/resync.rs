@@ -182,12 +182,12 @@ impl Replica {
         if keep == self.standing.last {
             return self.take_fresh(now, fresh);
         }
-        if !may_undo && is_of_a_later_view {
-            // The writer that said "recover" has been displaced at the source. What it counts there it will never
-            // have; but it is for its successor to say so, under an epoch of its own.
-            return self.wait_for_source(now);
-        }
         if !may_undo {
+            if is_of_a_later_view {
+                // The writer that said "recover" has been displaced at the source. What it counts there it will never
+                // have; but it is for its successor to say so, under an epoch of its own.
+                return self.wait_for_source(now);
+            }
             let epoch = self.appended_epoch;
             return self
                 .halt(format!("what was acknowledged in epoch {epoch} above {keep} is not on the members"));
@@ -323,10 +323,9 @@ impl Replica {
 
     /// The source has another log than when it was named, or last asked.
     fn wait_for_source(&mut self, now: Instant) -> Vec<Effect> {
-        let source =
-            self.resync.as_ref().map(|resync| Effect::Note(Note::SourceChanged(resync.source.clone())));
-        let mut effects: Vec<Effect> = source.into_iter().collect();
-        effects.extend(self.handle_pull_failed(now));
+        let source = self.resync.as_ref().map(|resync| resync.source.clone());
+        let mut effects = self.handle_pull_failed(now);
+        effects.extend(source.map(|source| Effect::Note(Note::SourceChanged(source))));
         effects
     }
 
