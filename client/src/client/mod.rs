@@ -178,6 +178,7 @@ impl Client {
         let first = inner.preferred.load(Ordering::Relaxed);
         let mut failed: u32 = 0;
         let mut place = first;
+        let mut stated = None;
         loop {
             let url = request.url(&inner.urls[place]);
             let left = deadline.saturating_duration_since(Instant::now());
@@ -196,8 +197,14 @@ impl Client {
             };
             failed = failed.saturating_add(1);
             let Some(wait) = inner.wait(request.patience, failed, &failure, deadline) else {
-                return Err(inner.named(failure.error, failed));
+                // An attempt that the deadline cut off tells less than the refusal before it.
+                let cut_off = left < attempt_max && matches!(failure.error, ClientError::Unreachable { .. });
+                let refusal = stated.filter(|_| cut_off);
+                return Err(refusal.unwrap_or_else(|| inner.named(failure.error, failed)));
             };
+            if matches!(failure.error, ClientError::Problem(_)) {
+                stated = Some(failure.error);
+            }
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }

@@ -144,12 +144,21 @@ async fn a_store_that_is_away_is_waited_for_until_the_deadline() {
 
     let store = StandIn::start().await;
     store.always(Fault::Refuse(503, None));
-    let refused = Client::builder().url(store.url()).deadline(Duration::from_millis(300)).build().unwrap();
+    let refused = Client::builder().url(store.url()).deadline(Duration::from_secs(1)).build().unwrap();
     assert_eq!(refused.lookup(id(1)).await.unwrap_err().problem(), Some((503, "told-to")));
     assert!(store.seen().len() > 2);
     let before = store.seen().len();
     assert!(refused.ready().await.is_err());
     assert_eq!(store.seen().len(), before + 1, "who asks whether it is ready wants to know now");
+}
+
+#[tokio::test]
+async fn an_attempt_that_the_deadline_cuts_off_leaves_the_refusal_before_it() {
+    let store = StandIn::start().await;
+    store.then(Fault::Refuse(503, None)).always(Fault::Stall(Duration::from_secs(60)));
+    let client = Client::builder().url(store.url()).deadline(Duration::from_secs(1)).build().unwrap();
+    assert_eq!(client.lookup(id(1)).await.unwrap_err().problem(), Some((503, "told-to")));
+    assert_eq!(store.seen().len(), 2);
 }
 
 #[tokio::test]
@@ -203,9 +212,10 @@ async fn an_import_that_gives_up_says_how_far_it_came() {
     let client = client(&[store.url()]);
     let book = "{\"title\":\"t\",\"topic\":\"x\",\"cost_cents\":1,\"quantity\":1}\n";
     let text = book.repeat(10_001);
-    let options = Options { format: BulkFormat::Ndjson, anew: false, patience: Duration::from_millis(300) };
+    let options = Options { format: BulkFormat::Ndjson, anew: false, patience: Duration::from_secs(60) };
+    // A wait that is longer than any client's ends the import at once.
     let stopping = |_| {
-        store.always(Fault::Refuse(503, None));
+        store.always(Fault::Refuse(503, Some(60)));
     };
     let stopped = import(&client, Cursor::new(text), options, stopping).await;
     let Err(ImportError::Call { line, loaded, source }) = stopped else { panic!("{stopped:?}") };
