@@ -1,9 +1,12 @@
 //! The public listener: who is let in, and on which lane.
 //!
-//! There is a lane (`lane`) for each core. All connections are accepted here, and each is handed to the lane that has
-//! the fewest: the kernel's own ways to spread them leave some lanes with twice as many as others, and whoever
-//! is on those waits twice as long. The first lane runs where everything else of the front end does, so that a
-//! few clients on it wake no other core.
+//! There is a lane (`lane`) for each core. All connections are accepted here and handed to lanes. Those whose packets
+//! come in on one core, because a network card or a client of this machine works there, share a lane where that
+//! leaves the lanes about even: who waits for whom on that core then is settled there, and no lane that waits
+//! for its core keeps the clients of another core waiting. Otherwise a connection goes to the lane that has the
+//! fewest; the kernel's own ways to spread them leave some lanes with twice as many as others, and whoever is on
+//! those waits twice as long. The first lane runs where everything else of the front end does, so that a client
+//! that is alone wakes no other core.
 //!
 //! On shutdown the port is closed at once; requests under way are finished within a limit.
 
@@ -23,6 +26,7 @@ use std::time::Duration;
 use axum::Extension;
 use common::process::file_limit;
 use common::shutdown::Shutdown;
+use rustix::net::sockopt::socket_incoming_cpu;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -37,6 +41,8 @@ use crate::metrics::Metrics;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How many open files are not for clients: links to nodes, the files of views and logs, and some room.
 const FILES_KEPT: u64 = 256;
+/// How many connections the lane of a core may have more than another, so that those of that core stay together.
+const AHEAD_MAX: usize = 32;
 /// How many clients beyond the limit are told so at a time; the others are just cut off.
 const REFUSALS: usize = 64;
 
@@ -120,17 +126,14 @@ impl Server {
 
     /// The lane for a connection; nothing if there is no place for it.
     fn sort(&mut self, stream: TcpStream) -> io::Result<Option<(&Entrance, std::net::TcpStream)>> {
-        let taken: usize = self.entrances.iter().map(Entrance::connections).sum();
-        if taken >= self.places {
+        let connections: Vec<usize> = self.entrances.iter().map(Entrance::connections).collect();
+        if connections.iter().sum::<usize>() >= self.places {
             self.refuse(stream);
             return Ok(None);
         }
         let stream = stream.into_std()?;
-        Ok(self
-            .entrances
-            .iter()
-            .min_by_key(|entrance| entrance.connections())
-            .map(|entrance| (entrance, stream)))
+        let core = socket_incoming_cpu(&stream).ok().and_then(|core| usize::try_from(core).ok());
+        Ok(self.entrances.get(lane_for(&connections, core)).map(|entrance| (entrance, stream)))
     }
 
     fn refuse(&mut self, stream: TcpStream) {
@@ -139,6 +142,18 @@ impl Server {
             self.refusals.spawn(refuse(stream, self.front.too_many_connections()));
         }
     }
+}
+
+/// The lane for one connection more, whose packets come in on a core: that core's, unless it is too far ahead.
+fn lane_for(connections: &[usize], core: Option<usize>) -> usize {
+    let Some((emptiest, &fewest)) = connections.iter().enumerate().min_by_key(|&(_, &count)| count) else {
+        return 0;
+    };
+    if connections.iter().all(|&count| count == 0) {
+        return 0;
+    }
+    let near = core.map(|core| core % connections.len());
+    near.filter(|&near| connections[near] < fewest + AHEAD_MAX).unwrap_or(emptiest)
 }
 
 #[cfg(test)]

@@ -398,3 +398,21 @@ fn there_are_as_many_places_as_are_configured_if_so_many_files_may_be_open() {
     assert_eq!(places(100, Some(1024)), 100);
     assert_eq!(places(100, Some(10)), 1);
 }
+
+#[test]
+fn connections_of_a_core_share_a_lane_that_is_not_far_ahead() {
+    for (connections, core, expected) in [
+        // One client wakes no other core than that of the rest of the front end.
+        (vec![0, 0, 0], Some(2), 0),
+        (vec![1, 0, 0], Some(2), 2),
+        (vec![1, 0, 0], Some(3), 0),
+        (vec![1, 0, 0], None, 1),
+        (vec![AHEAD_MAX, 1, 1], Some(0), 0),
+        (vec![AHEAD_MAX + 1, 1, 1], Some(0), 1),
+        (vec![AHEAD_MAX + 1, 2, 1], Some(0), 2),
+        (vec![AHEAD_MAX + 1, 2, 1], Some(1), 1),
+        (vec![7], Some(5), 0),
+    ] {
+        assert_eq!(lane_for(&connections, core), expected, "{connections:?}, {core:?}");
+    }
+}
