@@ -40,17 +40,18 @@ class Bench:
             raise Failure(f"{path} is missing; build it: cargo build --release --locked --workspace --bins")
         return str(path)
 
-    def rotate(self, contestants, measure):
+    def rotate(self, contestants, measure, times=1):
         """Measures A B C A B C …: what disturbs the machine for a while then disturbs them all alike.
 
-        Gives a list of results for each name; `contestants` is a dict of name and whatever `measure` takes.
+        `times` as many rounds as usual. Gives a list of results for each name; `contestants` is a dict of name and whatever `measure` takes.
         """
         found = {name: [] for name in contestants}
-        for number in range(self.rounds):
+        rounds = self.rounds * times
+        for number in range(rounds):
             for name, contestant in contestants.items():
                 result = measure(contestant)
                 found[name].append(result)
-                self.say(f"round {number + 1} of {self.rounds}, {name}: {brief(result)}")
+                self.say(f"round {number + 1} of {rounds}, {name}: {brief(result)}")
         return found
 
 

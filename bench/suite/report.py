@@ -53,7 +53,7 @@ def overview(measured):
 
 
 def section(name, part, result):
-    length = f"{result['seconds']} s for each measurement, {result['rounds']} rounds"
+    length = "measured once" if name in parts.ONCE else f"{result['seconds']} s for each measurement, {result['rounds']} rounds"
     return f"### {part.TITLE}\n\n{part.HOW}\n\n`bench/run.sh {name}`; {length}.\n\n{part.table(result['raw'])}\n"
 
 

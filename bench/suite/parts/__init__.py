@@ -20,3 +20,5 @@ ALL = {
 }
 # Takes minutes, so it runs only when it is named.
 ON_DEMAND = ("build",)
+# Neither seconds nor rounds change them.
+ONCE = ("memory", "connections", "build")

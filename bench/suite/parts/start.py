@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from ..bench import ROOT, Failure, run
-from ..figure import at_most
+from ..figure import Figure, at_most
 from ..http import is_ok
 from ..store import Store
 
@@ -52,10 +52,13 @@ def start(bench, store, given):
 
 
 def figures(raw):
-    by = "./starter.sh" if raw["by_starter"] else "sentinel up"
-    return [
-        at_most(f"{by} to ready, {what}", statistics.median(raw[what]), SECONDS_MAX, "s") for what in ("fresh", "again")
-    ]
+    return [figure(raw, what, statistics.median(raw[what])) for what in ("fresh", "again")]
+
+
+def figure(raw, what, seconds):
+    if raw["by_starter"]:
+        return at_most(f"./starter.sh to ready, {what}", seconds, SECONDS_MAX, "s")
+    return Figure(f"sentinel up to ready, {what}", "", f"{seconds:.4g} s", "", None)
 
 
 def table(raw):

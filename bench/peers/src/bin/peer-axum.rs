@@ -9,8 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use http::StatusCode;
+use mimalloc::MiMalloc;
 use moka::sync::Cache;
 use peers::Answer;
+
+/// The front end's: what differs is the server.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How many answers the cache may hold: enough for every book that is asked for.
 const CAPACITY: u64 = 10_000;

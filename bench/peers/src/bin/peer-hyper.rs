@@ -9,7 +9,12 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mimalloc::MiMalloc;
 use peers::Answer;
+
+/// The front end's: what differs is the server.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 #[expect(clippy::disallowed_methods, reason = "the barest server there is; its tasks end with its process")]
