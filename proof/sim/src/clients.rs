@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use protocol::call::{PageQuery, Query, WriteFailure};
 use protocol::catalogue::{Facts, NewBook, OrderLine, TopicKey};
-use protocol::command::{Action, Command, CommandKey, Outcome, Scope};
+use protocol::command::{Action, Command, CommandKey, Outcome, Refusal, Scope};
 use protocol::entry::EncodedCommand;
 use protocol::ids::{BookId, OrderId, Timestamp};
 
 use crate::faults::Moment;
 use crate::random::Random;
 use crate::reads::Reader;
+use crate::sights::Sight;
 use crate::world::{Event, FrontId, World};
 
 /// How many books there are at first, and how many ids are used at all.
@@ -58,6 +59,8 @@ struct Writing {
     action: Action,
     /// The attempt under way, and by which front end.
     under_way: Option<(u64, FrontId)>,
+    /// Its outcome was told before.
+    told: bool,
 }
 
 /// What reaches a front end.
@@ -132,7 +135,7 @@ impl World {
         }
         let action = if key == 1 { first_books() } else { any_action(&mut self.random) };
         self.oracle.callers.writes(self.now, client, &key_of(key), &action);
-        let writing = Writing { key, action, under_way: None };
+        let writing = Writing { key, action, under_way: None, told: false };
         self.clients.doing.insert(client, Doing::Writing(writing));
         self.write(client);
     }
@@ -193,16 +196,29 @@ impl World {
             return;
         };
         let (number, action) = (writing.key, writing.action.clone());
+        let told_before = std::mem::replace(&mut writing.told, result.is_ok());
         self.note(|| format!("client {client} hears of {number} (attempt {attempt}): {result:?}"));
         match result {
-            Ok(outcome) => self.acknowledged((client, front), number, action, &outcome),
+            Ok(outcome) => {
+                match &outcome {
+                    Outcome::Refused(Refusal::KeyConflict) => self.sights.add(Sight::KeyRefused),
+                    _ if told_before => self.sights.add(Sight::RetryAnswered),
+                    _ => {}
+                }
+                self.acknowledged((client, front), number, action, &outcome);
+            }
             Err(WriteFailure::NotDone(_)) => {
                 if self.random.chance(50) && self.clients.last_word != Some(number) && number > 1 {
-                    self.oracle.given_up(self.now, &key_of(number));
+                    if self.oracle.given_up(self.now, &key_of(number)) {
+                        self.sights.add(Sight::WriteGivenUp);
+                    }
                     self.clients.doing.remove(&client);
                 }
             }
-            Err(WriteFailure::Unknown(_)) => self.oracle.unknown(&key_of(number)),
+            Err(WriteFailure::Unknown(_)) => {
+                self.sights.add(Sight::OutcomeUnknown);
+                self.oracle.unknown(&key_of(number));
+            }
             Err(WriteFailure::BadRequest(problem)) => panic!("a good request was refused: {problem}"),
         }
         self.think(client);
@@ -231,7 +247,7 @@ impl World {
             // Somebody uses the key for something else.
             2 if number > 1 => {
                 let action = any_action(&mut self.random);
-                let writing = Writing { key: number, action, under_way: None };
+                let writing = Writing { key: number, action, under_way: None, told: true };
                 self.clients.doing.insert(client, Doing::Writing(writing));
             }
             _ => {

@@ -8,6 +8,7 @@ use protocol::writer::Happening;
 
 use crate::network::{LinkId, Peer, Way};
 use crate::plan::Day;
+use crate::sights::Sight;
 use crate::world::{Event, World};
 
 #[derive(Clone, Debug)]
@@ -163,6 +164,7 @@ impl World {
             return;
         }
         self.ambushes_left -= 1;
+        self.sights.add(Sight::Ambushed);
         let node = node.unwrap_or_else(|| self.random.index(self.plan.replicas));
         let down_for = self.random.millis(1..700);
         let fault = match self.random.between(0..12) {
@@ -222,6 +224,9 @@ impl World {
             Fault::Corrupt { node, book } => {
                 self.nodes[node].disk.inner.spoil_book(book).expect("a store in memory can be written");
                 self.oracle.spoilt = Some(book);
+                if !self.nodes[node].disk.is_sound() {
+                    self.sights.add(Sight::RowSpoilt);
+                }
             }
             Fault::KillOrder { order, down_for, loss } => {
                 self.kill_order_node(order, loss);
@@ -251,7 +256,10 @@ impl World {
                 }
             }
             Fault::LoseViewStore { kills } => {
-                self.stored = None;
+                if self.stored.take().is_some() {
+                    let with_front = kills && !self.fronts.is_empty();
+                    self.sights.add(if with_front { Sight::FrontDiskLost } else { Sight::ViewStoreLost });
+                }
                 if kills {
                     self.strike(Fault::KillFront { down_for: Duration::from_millis(20) });
                 }
@@ -296,6 +304,7 @@ impl World {
             let after = self.random.millis(1..300);
             self.after(down_for + after, Event::Fault(Fault::StartOrder { order }));
         }
+        self.see_power_lost();
     }
 
     /// A new file under the old name. Not if it is the last one that has all that was acknowledged: the
@@ -315,12 +324,18 @@ impl World {
         if !others_have_it {
             return;
         }
+        let view = self.stored.clone();
+        let is_member = |world: &Self| view.as_ref().is_some_and(|view| world.nodes[node].is_member_of(view));
+        let was_member = is_member(self);
         self.kill_node(node, true);
         let stores = self.nodes[node].stores;
         self.nodes[node].stores += 1;
         let fresh = self.fresh_disk(node, stores);
         let old = std::mem::replace(&mut self.nodes[node].disk, fresh);
         self.pool.give_back_store(old.inner);
+        if was_member && !is_member(self) {
+            self.sights.add(Sight::MemberReplaced);
+        }
         self.oracle.changed();
         self.after(down_for, Event::Fault(Fault::Start { node }));
     }

@@ -23,6 +23,7 @@ use crate::network::{Down, LinkId, Peer, Up};
 use crate::plan::{BEAT_INTERVAL, Day, WRITE_TIMEOUT};
 use crate::pool::SHARD;
 use crate::reads::Read;
+use crate::sights::Sight;
 use crate::world::{Event, FrontId, World};
 
 /// Who waits for a write.
@@ -110,7 +111,9 @@ impl World {
         for link in links {
             self.break_link(link);
         }
-        self.fronts.remove(&id);
+        if self.fronts.remove(&id).is_some() {
+            self.sights.add(Sight::FrontKilled);
+        }
         self.clients_lose(id);
     }
 
@@ -215,6 +218,7 @@ impl World {
             Effect::Complete { ticket, result } => self.complete(ticket, result),
             Effect::Happening(happening) => {
                 self.note(|| format!("front end {id}: {happening:?}"));
+                self.see_happening(id, &happening);
                 self.ambush(Moment::of_happening(&happening), None);
             }
         }
@@ -252,6 +256,7 @@ impl World {
     pub(crate) fn lost(&mut self, link: LinkId) {
         if let Peer::Catalog(node) = link.peer {
             self.note(|| format!("{link:?}: refused"));
+            self.sights.add(Sight::ConnectionRefused);
             let node = self.nodes[node].id.clone();
             self.with_writer(link.front, |writer, now| writer.handle_lost(now, &node));
         }
@@ -364,6 +369,9 @@ impl World {
     fn store_delay(&mut self, id: FrontId) -> Duration {
         let slow = !self.healed && self.random.chance(5);
         let delay = if slow { self.random.millis(20..500) } else { self.random.micros(200..4000) };
+        if slow {
+            self.sights.add(Sight::ViewStoreSlow);
+        }
         let now = self.now;
         let Some(front) = self.fronts.get_mut(&id) else { return now };
         let at = front.store_free_at.max(now) + delay;
@@ -380,6 +388,9 @@ impl World {
     /// The store answers a read with what it has at that time.
     pub(crate) fn view_read(&mut self, id: FrontId, fails: bool) {
         let failure = || Err("the view store can't be read".to_owned());
+        if fails {
+            self.sights.add(Sight::ViewUnread);
+        }
         let read = if fails { failure() } else { Ok(self.stored.clone()) };
         self.with_writer(id, |writer, now| writer.view_read(now, read));
     }
@@ -393,7 +404,8 @@ impl World {
         let fits = there == expected;
         if fits && happens {
             self.note(|| format!("front end {id} stores {view:?}"));
-            self.oracle.view_stored(id, self.stored.as_ref(), &view);
+            self.oracle.view_stored(id, self.stored.as_ref(), &view, &self.nodes);
+            self.see_view(&view);
             self.stored = Some(view);
             self.ambush(Moment::ViewStored, None);
         }
@@ -402,6 +414,7 @@ impl World {
             (false, true) => SwapResult::Swapped,
             (false, false) => SwapResult::Lost,
         };
+        self.see_swap(&result, fits && happens);
         self.at(at, Event::Swapped { front: id, result });
     }
 

@@ -33,6 +33,7 @@ mod reads;
 mod seeds;
 mod sights;
 mod trace;
+mod watch;
 mod world;
 
 pub use pool::Pool;

@@ -113,8 +113,11 @@ fn told(summary: &sim::Summary, first: u64, took: Duration) -> String {
     let seconds = took.as_secs_f64().max(0.001);
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let per_minute = summary.runs as f64 / seconds * 60.0;
-    let (runs, failed) = (summary.runs, summary.failures.len());
-    format!("{runs} seeds from {first}: {failed} failed; {seconds:.1} s, {per_minute:.0} seeds a minute")
+    let (runs, failed, beyond) = (summary.runs, summary.failures.len(), summary.beyond_help);
+    format!(
+        "{runs} seeds from {first}: {failed} failed, {beyond} beyond help; {seconds:.1} s, \
+         {per_minute:.0} seeds a minute"
+    )
 }
 
 fn progress_bar(seeds: u64) -> ProgressBar {

@@ -167,13 +167,19 @@ impl World {
         let delay = self.delay();
         let now = self.now;
         let loses = !self.healed && self.random.next() % 1000 < self.plan.loss_permille;
+        let to_order_node = matches!(link.peer, Peer::Order(_));
+        let late = delay.as_micros() > u128::from(self.plan.delay_max);
         let state = self.links.get_mut(&link)?;
         let generation = state.up?;
         let side = way as usize;
-        if loses || state.cut_until[side] > now {
-            if matches!(link.peer, Peer::Order(_)) {
-                self.sights.add(Sight::OrderMessageLost);
-            }
+        let cut = state.cut_until.map(|until| until > now);
+        if loses || cut[side] {
+            self.sights.add(match cut {
+                _ if to_order_node => Sight::OrderMessageLost,
+                [true, true] => Sight::CutBothWays,
+                _ if cut[side] => Sight::CutOneWay,
+                _ => Sight::MessageLost,
+            });
             if !state.doomed {
                 state.doomed = true;
                 let until = state.cut_until[side];
@@ -182,16 +188,18 @@ impl World {
             }
             return None;
         }
-        if state.doomed && loses {
-            return None;
-        }
-        if matches!(link.peer, Peer::Order(_)) && state.stalled_until > now {
-            self.sights.add(Sight::OrderMessageStalled);
+        if state.stalled_until > now {
+            let sight = if to_order_node { Sight::OrderMessageStalled } else { Sight::MessageStalled };
+            self.sights.add(sight);
+        } else if late && !to_order_node {
+            self.sights.add(Sight::MessageDelayed);
         }
         let mut at = (now + delay).max(state.stalled_until);
         if in_order {
             at = at.max(state.last_arrival[side]);
             state.last_arrival[side] = at;
+        } else if at < state.last_arrival[side] {
+            self.sights.add(Sight::MessageOvertook);
         }
         Some((at, generation))
     }
@@ -211,7 +219,6 @@ impl World {
         let Some((at, generation)) = self.carry(link, Way::Down, in_order) else { return };
         let run = self.run_of(link.peer);
         if let Some(later) = self.again_after().filter(|_| message.may_repeat()) {
-            self.sees_of_orders(link, Sight::OrderMessageRepeated);
             let message = Box::new(message.clone());
             self.at(at + later, Event::ToPeer { link, generation, run, message, again: true });
         }
@@ -223,17 +230,10 @@ impl World {
         self.note(|| format!("{link:?} -> {message:?}"));
         let Some((at, generation)) = self.carry(link, Way::Up, in_order) else { return };
         if let Some(later) = self.again_after().filter(|_| message.may_repeat()) {
-            self.sees_of_orders(link, Sight::OrderMessageRepeated);
             let message = Box::new(message.clone());
             self.at(at + later, Event::ToFront { link, generation, message, again: true });
         }
         self.at(at, Event::ToFront { link, generation, message: Box::new(message), again: false });
-    }
-
-    fn sees_of_orders(&mut self, link: LinkId, sight: Sight) {
-        if matches!(link.peer, Peer::Order(_)) {
-            self.sights.add(sight);
-        }
     }
 
     /// A connection that has lost something is given up.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use protocol::call::{CallId, LogPage, Query, ReadReply};
 use protocol::ids::{Epoch, Index, NodeId, StoreId};
 use protocol::message::{Reply, Said, ToReplica};
-use protocol::replica::{Effect, Replica, Step, may_be_read};
+use protocol::replica::{Done, Effect, Replica, Step, may_be_read};
 use protocol::view::{Member, View};
 
 use crate::disk::{Copy, Disk};
 use crate::faults::Moment;
 use crate::network::{Down, LinkId, Peer, Up};
+use crate::sights::Sight;
 use crate::world::{Event, World};
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct Node {
     /// How often it was started.
     pub(crate) runs: u64,
     /// How fast its clock goes, in thousandths.
-    rate: u32,
+    pub(crate) rate: u32,
     pub(crate) frozen_until: Duration,
     pub(crate) disk_fails_until: Duration,
     pub(crate) disk_slow_until: Duration,
@@ -120,10 +121,13 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(process) = node.process.take() else { return };
         node.power_lost = power_lost;
-        if let Some(step) = process.step.filter(|_| durable) {
-            // Whether it could be done, nobody hears.
-            drop(node.disk.run(&step));
-            self.oracle.changed();
+        if let Some(step) = process.step {
+            if durable {
+                // Whether it could be done, nobody hears.
+                drop(node.disk.run(&step));
+                self.oracle.changed();
+            }
+            self.sights.add(if durable { Sight::StepUnheard } else { Sight::StepLost });
         }
         self.nodes[index].frozen_until = Duration::ZERO;
         self.note(|| format!("r{index} dies (its step is done: {durable}, power lost: {power_lost})"));
@@ -168,6 +172,7 @@ impl World {
         let reply = if disk.store() != store {
             ReadReply::NotHere
         } else if let Err(promise) = may_be_read(process.replica.standing().promise, epoch) {
+            self.sights.add(Sight::ReadSealed);
             ReadReply::Sealed { promise }
         } else {
             match disk.inner.readers.read(query) {
@@ -260,6 +265,9 @@ impl World {
     fn begin_step(&mut self, node: usize, step: Step, asker: Option<(LinkId, u64)>) {
         let slow = self.nodes[node].disk_slow_until > self.now;
         let delay = if slow { self.random.millis(200..1600) } else { self.random.micros(100..3000) };
+        if slow {
+            self.sights.add(Sight::StepSlow);
+        }
         let run = self.nodes[node].runs;
         let process = self.nodes[node].process.as_mut().expect("it asked for the step");
         assert!(process.step.is_none(), "a replica asks for one step at a time");
@@ -280,6 +288,12 @@ impl World {
             true => Err("no space left".to_owned()),
             false => entry.disk.run(&step).map_err(|problem| problem.to_string()),
         };
+        self.see_step(&done);
+        if let (Ok(Done::Promised), Step::Promise { view, .. }) = (&done, &step) {
+            self.oracle.promised(view.as_ref());
+        }
+        let entry = &mut self.nodes[node];
+        let process = entry.process.as_mut().expect("it was there above");
         let effects = match done {
             Ok(done) => process.replica.persisted(instant, done),
             Err(problem) => process.replica.failed(instant, problem),
@@ -332,6 +346,9 @@ impl World {
     ) {
         let Some(process) = self.process(node, run) else { return };
         process.inputs.push_back(Input::Counted { sound, installs });
+        if !sound {
+            self.sights.add(Sight::SpoiltRowCounted);
+        }
         self.note(|| format!("r{node} has counted its rows: sound {sound}"));
         if let Some((link, epoch)) = asked {
             let store = self.nodes[node].disk.store();
@@ -369,6 +386,12 @@ impl World {
         let peer = &self.nodes[*of];
         let there = peer.process.is_some() && peer.frozen_until <= self.now && !cut;
         let unlucky = !self.healed && self.random.chance(5);
+        if cut {
+            self.sights.add(Sight::ReplicasCut);
+        }
+        if there && unlucky {
+            self.sights.add(Sight::PullLost);
+        }
         let delay = if there { delay } else { Duration::from_millis(300) };
         match &mut source {
             Source::Page { after, page, .. } => {
@@ -400,7 +423,16 @@ impl World {
         let Node { disk, process, .. } = &mut self.nodes[node];
         let Some(process) = process else { return Vec::new() };
         match source {
-            Source::Page { of, page: Some(page), .. } => process.replica.handle_pulled(now, &names[of], page),
+            Source::Page { of, page: Some(page), .. } => {
+                if matches!(page, LogPage::Gone) {
+                    self.sights.add(Sight::LogGone);
+                }
+                let effects = process.replica.handle_pulled(now, &names[of], page);
+                if effects.iter().any(|effect| matches!(effect, Effect::Persist(Step::Append(_)))) {
+                    self.sights.add(Sight::LogPulled);
+                }
+                effects
+            }
             Source::Snapshot { at_least, copy: Some(copy), .. } if !fails => {
                 assert!(copy.last() >= at_least, "served by the rule");
                 if !process.replica.wants_snapshot(copy.last()) {
@@ -411,6 +443,7 @@ impl World {
                 }
                 self.oracle.changed();
                 process.installs += 1;
+                self.sights.add(Sight::SnapshotInstalled);
                 process.replica.snapshot_installed(now, disk.standing(), disk.tail())
             }
             Source::Page { .. } | Source::Snapshot { .. } => process.replica.handle_pull_failed(now),

@@ -168,8 +168,8 @@ impl World {
                 node.synced = None;
             }
         }
-        if loss == Loss::Unsynced && cursor(&book) < had {
-            self.sights.add(Sight::OrdersUnsynced);
+        if cursor(&book) < had {
+            self.sights.add(if loss == Loss::All { Sight::OrderBookLost } else { Sight::OrdersUnsynced });
         }
         node.state = State::Stopped(book);
         node.frozen_until = Duration::ZERO;
@@ -260,7 +260,10 @@ impl World {
                 self.oracle.fed(&feed);
                 self.project(index, Input::Feed(feed));
             }
-            Down::StartOver => self.project(index, Input::StartOver(SHARD)),
+            Down::StartOver => {
+                self.sights.add(Sight::OrdersStartedOver);
+                self.project(index, Input::StartOver(SHARD));
+            }
             Down::CommitIndex { call, result } => {
                 let Some(process) = self.orders[index].process() else { return };
                 if let Some(lookup) = process.lookups.get_mut(&call) {

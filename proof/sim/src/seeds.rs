@@ -66,6 +66,8 @@ pub struct Summary {
     pub failures: Vec<Failure>,
     /// What was seen in the others.
     pub sights: Sights,
+    /// How many of them ended where only a person can help, and so were not looked at at the end.
+    pub beyond_help: u64,
 }
 
 thread_local! {
@@ -138,7 +140,10 @@ pub fn run_seeds(options: &Options, progress: impl Fn(u64) + Sync) -> Summary {
                     let mut summary = summary.lock();
                     summary.runs += 1;
                     match run {
-                        Ok(run) => summary.sights.add_all(&run.sights),
+                        Ok(run) => {
+                            summary.sights.add_all(&run.sights);
+                            summary.beyond_help += u64::from(run.beyond_help);
+                        }
                         Err(failure) => {
                             stop.store(options.stop_at_first, Ordering::Relaxed);
                             summary.failures.push(failure);

@@ -18,7 +18,7 @@ use crate::orders::OrderNode;
 use crate::plan::{Day, Plan, TROUBLE};
 use crate::pool::{Pool, SHARD};
 use crate::random::Random;
-use crate::sights::Sights;
+use crate::sights::{Sight, Sights};
 use crate::trace::Trace;
 
 /// A run of a front end's process; each start has another.
@@ -37,6 +37,8 @@ pub struct Run {
     pub hash: u64,
     /// What was seen in it.
     pub sights: Sights,
+    /// Whether it ended where only a person can help, and so was not looked at at the end.
+    pub beyond_help: bool,
 }
 
 /// Something that happens at its time.
@@ -87,6 +89,8 @@ pub(crate) struct World {
     /// How many more faults may be struck by what happens, on top of those that were planned.
     pub(crate) ambushes_left: u32,
     pub(crate) sights: Sights,
+    /// Who took office last.
+    pub(crate) in_office: Option<FrontId>,
     trace: Trace,
 }
 
@@ -111,6 +115,7 @@ impl World {
             oracle: Oracle::default(),
             healed: false,
             sights: Sights::default(),
+            in_office: None,
             trace,
         };
         world.oracle.is_quiet = world.plan.day == Day::Quiet;
@@ -197,20 +202,23 @@ impl World {
     }
 
     fn end(mut self) -> (Run, Pool) {
-        if !self.is_beyond_help() {
+        let beyond_help = self.is_beyond_help();
+        if !beyond_help {
             self.final_checks();
         }
+        self.see_clocks();
         for node in std::mem::take(&mut self.nodes) {
             self.pool.give_back_store(node.disk.inner);
         }
         for node in std::mem::take(&mut self.orders) {
             self.pool.give_back_book(node.into_book());
         }
-        (Run { hash: self.trace.hash(), sights: self.sights }, self.pool)
+        (Run { hash: self.trace.hash(), sights: self.sights, beyond_help }, self.pool)
     }
 
     fn happen(&mut self, event: Event) {
-        if let Some(until) = self.frozen_until(&event) {
+        if let Some((until, sight)) = self.frozen_until(&event) {
+            self.sights.add(sight);
             // As it was sent: in order, once the process goes on.
             return self.at(until, event);
         }
@@ -219,12 +227,16 @@ impl World {
                 let same_run = self.run_of(link.peer) == run;
                 // A call of an order node is known by its number, which is of one run.
                 let repeats = again && (same_run || matches!(link.peer, Peer::Catalog(_)));
-                if repeats || (same_run && self.arrives(link, generation)) {
+                let arrives = repeats || (same_run && self.arrives(link, generation));
+                self.see_message(link, generation, again, arrives);
+                if arrives {
                     self.peer_hears(link, generation, *message);
                 }
             }
             Event::ToFront { link, generation, message, again } => {
-                if again || self.arrives(link, generation) {
+                let arrives = again || self.arrives(link, generation);
+                self.see_message(link, generation, again, arrives);
+                if arrives {
                     self.front_hears(link, generation, *message);
                 }
             }
@@ -275,36 +287,39 @@ impl World {
         }
     }
 
-    fn frozen_until(&self, event: &Event) -> Option<Duration> {
+    /// Until when the process is frozen that an event is of, and which kind of process it is.
+    fn frozen_until(&self, event: &Event) -> Option<(Duration, Sight)> {
+        let of_replica = |node: &usize| (self.nodes[*node].frozen_until, Sight::ReplicaFrozen);
+        let of_order_node = |node: &usize| (self.orders[*node].frozen_until, Sight::OrderNodeFrozen);
         let node = |peer: &Peer| match peer {
-            Peer::Catalog(node) => self.nodes[*node].frozen_until,
-            Peer::Order(node) => self.orders[*node].frozen_until,
+            Peer::Catalog(node) => of_replica(node),
+            Peer::Order(node) => of_order_node(node),
         };
-        let of_front = |front: &FrontId| self.fronts.get(front).map_or(Duration::ZERO, |f| f.frozen_until);
-        let until = match event {
+        let of_front = |front: &FrontId| Some((self.fronts.get(front)?.frozen_until, Sight::FrontFrozen));
+        let (until, sight) = match event {
             Event::ToPeer { link, .. } => node(&link.peer),
             Event::BeatAt { peer, .. } => node(peer),
             Event::StepDone { node, .. }
             | Event::NodeTick { node, .. }
             | Event::Pulled { node, .. }
-            | Event::Counted { node, .. } => self.nodes[*node].frozen_until,
-            Event::OrderTick { node, .. } => self.orders[*node].frozen_until,
+            | Event::Counted { node, .. } => of_replica(node),
+            Event::OrderTick { node, .. } => of_order_node(node),
             Event::ToFront { link, .. } | Event::Beat { link, .. } | Event::BeatsClosed { link, .. } => {
-                of_front(&link.front)
+                of_front(&link.front)?
             }
             Event::FrontTick { front }
             | Event::ViewRead { front, .. }
             | Event::Swapped { front, .. }
             | Event::Invalidate { front, .. }
             | Event::AtFront { front, .. }
-            | Event::ReadTick { front } => of_front(front),
+            | Event::ReadTick { front } => of_front(front)?,
             Event::Connect { .. }
             | Event::GiveUp { .. }
             | Event::Pull { .. }
             | Event::Next { .. }
-            | Event::Fault(_) => Duration::ZERO,
+            | Event::Fault(_) => return None,
         };
-        (until > self.now).then_some(until)
+        (until > self.now).then_some((until, sight))
     }
 
     /// The writer that takes writes, if there is one.

@@ -102,7 +102,14 @@ impl Oracle {
         self.epochs.sent(front, message);
     }
 
-    pub(crate) fn view_stored(&mut self, front: FrontId, old: Option<&View>, new: &View) {
+    /// A replica's disk has made a promise durable, and perhaps the view that it was told.
+    pub(crate) fn promised(&self, view: Option<&View>) {
+        if let Some(view) = view {
+            self.epochs.is_told(view);
+        }
+    }
+
+    pub(crate) fn view_stored(&mut self, front: FrontId, old: Option<&View>, new: &View, nodes: &[Node]) {
         self.changed = true;
         views::may_follow(old, new, self.is_quiet);
         if let Some(old) = old
@@ -110,7 +117,7 @@ impl Oracle {
         {
             self.epochs.is_of(old.epoch, front);
         }
-        self.epochs.begins(new.epoch, front);
+        self.epochs.begins(front, new, nodes);
     }
 
     /// A command reaches a writer.
@@ -141,13 +148,15 @@ impl Oracle {
         self.possible.insert(key.clone());
     }
 
-    /// A client hears that a write was not done, and lets it be. Another attempt may have done it.
-    pub(crate) fn given_up(&mut self, now: Duration, key: &CommandKey) {
-        if !self.possible.contains(key) {
-            assert!(!self.model.knows(key), "{key:?} is committed, its caller told: not done");
-            self.given_up.insert(key.clone());
-            self.callers.gives_up(now, key);
+    /// A client hears that a write was not done, and lets it be. `false`: another attempt may have done it.
+    pub(crate) fn given_up(&mut self, now: Duration, key: &CommandKey) -> bool {
+        if self.possible.contains(key) {
+            return false;
         }
+        assert!(!self.model.knows(key), "{key:?} is committed, its caller told: not done");
+        self.given_up.insert(key.clone());
+        self.callers.gives_up(now, key);
+        true
     }
 
     /// A client asks a front end to see books. `is_current`: no other can have taken its place. Returns what it must
