@@ -110,7 +110,7 @@ pub enum NodeError {
 
 impl Failure for NodeError {
     fn is_wrong_use(&self) -> bool {
-        matches!(self, Self::Unknown { .. })
+        matches!(self, Self::Unknown { .. } | Self::Book(BookError::OtherCount { .. }))
     }
 }
 

@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use order::book::{Book, Change, Cursor, FILE};
+use protocol::ids::{Chain, Index, ShardId};
 use tempfile::TempDir;
 
 /// A process that ends with the test.
@@ -83,4 +85,30 @@ fn wrong_use_and_failure_have_their_exit_codes() {
     let (status, log) = Process::start(&config, "order-1").end();
     assert_eq!(status.code(), Some(1));
     assert!(log.contains("is in use by another process"), "{log}");
+}
+
+#[test]
+fn another_number_of_shards_is_wrong_use_and_setting_it_back_is_not() {
+    let (dir, config) = place();
+    let folder = dir.path().join("data/order-1");
+    fs::create_dir_all(&folder).unwrap();
+    let cursor = Cursor { index: Index(1), chain: Chain(1) };
+    Book::open(&folder, 1).unwrap().book.write(&[Change::Advance { shard: ShardId(0), cursor }]).unwrap();
+    let before = fs::read(folder.join(FILE)).unwrap();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("[shards]\n", "[shards]\ncount = 2\n")).unwrap();
+    let (status, log) = Process::start(&config, "order-1").end();
+    assert_eq!(status.code(), Some(2), "{log}");
+    let told = log.lines().last().unwrap();
+    let file = folder.join(FILE).display().to_string();
+    for part in [&*file, "it has orders of 1 shards, but `shards.count` is 2; set it back"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(fs::read(folder.join(FILE)).unwrap() == before);
+    fs::write(&config, text).unwrap();
+    let mut process = Process::start(&config, "order-1");
+    process.serving();
+    process.signal("TERM");
+    let (status, log) = process.end();
+    assert!(status.success(), "{log}");
 }

@@ -173,7 +173,16 @@ async fn a_shard_without_copies_is_named_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_number_of_shards_over_existing_data_is_refused() {
     let mut cluster = Cluster::start(setup()).await;
-    cluster.client().buy(book(1), 1).await.unwrap();
+    let client = cluster.client();
+    for number in 1..=BOOKS {
+        client.buy(book(number), 1).await.unwrap();
+    }
+    wait_for("order-1 has all orders", async || {
+        let page = client.orders_of("order-1", Some(1000), None).await.map_err(|error| error.to_string())?;
+        let found = page.orders.len() as u64;
+        if found == BOOKS { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
     let before = cluster.level().await;
     for node in ["frontend-1", "order-1", "order-2", "catalog-1", "catalog-2", "catalog-3", "catalog-4"] {
         cluster.stop(node).await;
@@ -182,12 +191,16 @@ async fn another_number_of_shards_over_existing_data_is_refused() {
     let text = std::fs::read_to_string(&path).unwrap();
     for count in [1, 2, 5, 8] {
         std::fs::write(&path, text.replace("count = 4", &format!("count = {count}"))).unwrap();
-        for node in ["catalog-1", "catalog-3"] {
-            let ran = run("catalog", &["--config", path.to_str().unwrap(), "--id", node]).await;
+        let mut refusals = vec![("catalog", "catalog-1", "of 4, but"), ("catalog", "catalog-3", "of 4, but")];
+        if count < SHARDS {
+            refusals.push(("order", "order-1", "it has orders of shard"));
+        }
+        for (program, node, why) in refusals {
+            let ran = run(program, &["--config", path.to_str().unwrap(), "--id", node]).await;
             assert_eq!(ran.code, Some(2), "{count}: {ran:?}");
             let told = ran.err.lines().last().unwrap();
             assert!(
-                told.contains("of 4, but `shards.count` is") && told.contains(&count.to_string()),
+                told.contains(why) && told.ends_with(&format!("`shards.count` is {count}; set it back")),
                 "{ran:?}"
             );
         }

@@ -95,7 +95,7 @@ pub enum StoreError {
     },
     /// The file is a part of a catalogue that is cut otherwise; it is left as it is.
     #[error(
-        "{}: it holds shard {shard} of {found_count}, but `shards.count` is {wanted_count}",
+        "{}: it holds shard {shard} of {found_count}, but `shards.count` is {wanted_count}; set it back",
         path.display()
     )]
     OtherCount {

@@ -10,11 +10,12 @@ use protocol::ids::ShardId;
 
 use super::error::StoreError;
 use super::meta::Part;
-use super::schema::{beside, inspect};
+use super::schema::{beside, inspect, is_unused};
 
 /// Refuses a folder that holds a part of a catalogue that is cut otherwise, also a part that its node is
 /// not given any more: whoever asks for another count over existing data must hear it from every node that
-/// has some.
+/// has some. A file that was made and never used is no such part: a node that has nothing else makes files of whatever
+/// count it is started with, and must not refuse the right one afterwards.
 ///
 /// # Errors
 /// If there is such a part, or the folder can't be read.
@@ -29,6 +30,7 @@ pub fn check_folder(directory: &Path, shard_count: u32) -> Result<(), StoreError
         let inspected = inspect(&path, Part { shard, count: shard_count });
         if let Err(StoreError::OtherShard { path, found, found_count, .. }) = inspected
             && found_count != shard_count
+            && !is_unused(&path)?
         {
             return Err(StoreError::OtherCount {
                 path,

@@ -102,7 +102,15 @@ pub(super) fn set_up_reader(conn: &mut Connection) -> rusqlite::Result<()> {
 /// Makes the file if there is none, else checks that it is ours to write.
 pub(super) fn prepare(path: &Path, part: Part) -> Result<(), StoreError> {
     if path.try_exists().map_err(|problem| StoreError::file(path, problem))? {
-        return inspect(path, part);
+        match inspect(path, part) {
+            // Made while another count was configured, perhaps by mistake: nothing is lost with it.
+            Err(StoreError::OtherShard { found_count, .. })
+                if found_count != part.count && is_unused(path)? =>
+            {
+                remove_if_there(path)?;
+            }
+            inspected => return inspected,
+        }
     }
     // A log left by a file that is gone would be taken for the new file's own.
     for orphan in ["-wal", "-shm", "-journal"] {
@@ -155,6 +163,19 @@ pub(super) fn inspect(path: &Path, part: Part) -> Result<(), StoreError> {
         });
     }
     Ok(())
+}
+
+/// Whether a file is as it was made. One that has made a promise, was told a view or took an append is not, even if it
+/// holds no entry: others may count on what it said.
+pub(super) fn is_unused(path: &Path) -> Result<bool, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let look = || -> Step<bool> {
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(BUSY_WAIT)?;
+        let meta = Meta::load(&conn)?;
+        Ok(meta == Meta::new(meta.standing.store, meta.part))
+    };
+    look().map_err(|fault| fault.at(path))
 }
 
 /// The first 100 bytes of a file, or as many as it has.

@@ -27,6 +27,21 @@ pub enum BookError {
         /// The newest version that this program knows.
         known: i64,
     },
+    /// The book is of a catalogue that is cut otherwise; it is left as it is. Whoever asks for another count over existing
+    /// data must hear it from every node that has some.
+    #[error(
+        "`shards.count` can't be changed over existing data: {}: it has orders of {found} shards, but `shards.count` is \
+         {wanted}; set it back, or move the file away if the catalogue was made anew",
+        path.display()
+    )]
+    OtherCount {
+        /// The database.
+        path: PathBuf,
+        /// How many shards it has orders of; at least so many, in a book that does not say it yet.
+        found: u32,
+        /// How many are configured.
+        wanted: u32,
+    },
     /// SQLite or the disk below it failed; it may work a little later.
     #[error("{}: the database failed", path.display())]
     Sqlite {

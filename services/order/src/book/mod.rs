@@ -84,7 +84,7 @@ impl Book {
     /// one is set aside and an empty one made in its place.
     ///
     /// # Errors
-    /// If the file is of a newer version, or can't be used.
+    /// If the file is of a newer version or of another number of shards, or can't be used.
     pub fn open(directory: &Path, shards: u32) -> Result<Opened, BookError> {
         let path = directory.join(FILE);
         let book = match Self::open_as_it_is(&path, shards) {
@@ -117,13 +117,9 @@ impl Book {
     }
 
     fn open_as_it_is(path: &Path, shards: u32) -> Result<Self, BookError> {
-        let book = Self { conn: schema::open(path)?, path: path.to_owned(), shards };
-        let beyond = book.cursors()?.into_keys().find(|shard| shard.0 >= shards);
-        if let Some(shard) = beyond {
-            let problem = format!("it has orders of shard {shard}, but there are {shards} shards");
-            return Err(BookError::damaged(path, problem));
-        }
+        let book = Self { conn: schema::open(path, shards)?, path: path.to_owned(), shards };
         // What every start asks for.
+        book.cursors()?;
         read::newest(&book.conn, None, 1).map_err(|problem| BookError::sqlite(path, problem))?;
         Ok(book)
     }
@@ -149,6 +145,7 @@ impl Book {
     pub fn write(&mut self, changes: &[Change]) -> Result<(), BookError> {
         let mut carry_out = || -> rusqlite::Result<()> {
             let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            write::note_count(&tx, self.shards)?;
             for change in changes {
                 write::carry_out(&tx, change)?;
             }

@@ -16,7 +16,7 @@ use super::error::BookError;
 const APPLICATION_ID: i64 = 0x426b_4f72;
 
 /// The steps from an empty file to today's; step `n` leads to version `n + 1`. Steps are only ever added.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 /// Order ids are UUIDs of version 7, stored with the highest byte first: the key is the order of time, so
 /// new orders go to the end of both trees and the newest are found there.
@@ -64,10 +64,22 @@ CREATE TABLE orders (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// The book says of how many shards it is. One of an earlier version says so with its next change.
+const VERSION_3: &str = "
+CREATE TABLE cut (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    shards INTEGER NOT NULL
+) STRICT;
+";
+
+/// The first version that has the table `cut`.
+const CUT_SINCE: i64 = 3;
+
 /// Fails if a table or a column is missing, without reading a row.
-const PROBES: [&str; 2] = [
+const PROBES: [&str; 3] = [
     "SELECT order_id, shard, idx, created_at, total_cents, items FROM orders LIMIT 0",
     "SELECT shard, idx, chain FROM cursors LIMIT 0",
+    "SELECT one, shards FROM cut LIMIT 0",
 ];
 
 /// How long a connection waits for another one: in WAL mode only for moments of recovery and close.
@@ -94,10 +106,10 @@ pub(super) fn open_in_memory(uri: &Path) -> Result<Connection, BookError> {
     open().map_err(|problem| BookError::sqlite(uri, problem))
 }
 
-/// Opens the file for writing; makes it if there is none.
-pub(super) fn open(path: &Path) -> Result<Connection, BookError> {
+/// Opens the file for writing, for a catalogue of so many shards; makes it if there is none.
+pub(super) fn open(path: &Path, shards: u32) -> Result<Connection, BookError> {
     if path.try_exists().map_err(|problem| BookError::file(path, problem))? {
-        inspect(path)?;
+        inspect(path, shards)?;
     }
     let sqlite = |problem| BookError::sqlite(path, problem);
     let mut conn = Connection::open(path).map_err(sqlite)?;
@@ -135,21 +147,50 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Refuses a file that this program may not write, without changing it.
-fn inspect(path: &Path) -> Result<(), BookError> {
-    let look = || -> rusqlite::Result<(i64, i64, i64)> {
+fn inspect(path: &Path, shards: u32) -> Result<(), BookError> {
+    let look = || -> rusqlite::Result<(Connection, i64, i64, i64)> {
         let conn = Connection::open_with_flags(path, READ_FLAGS)?;
         conn.busy_timeout(BUSY_WAIT)?;
         let tables = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        Ok((number(&conn, "application_id")?, number(&conn, "user_version")?, tables))
+        let (application, version) = (number(&conn, "application_id")?, number(&conn, "user_version")?);
+        Ok((conn, application, version, tables))
     };
-    let (application, version, tables) = look().map_err(|problem| BookError::sqlite(path, problem))?;
-    let is_empty = application == 0 && version == 0 && tables == 0;
-    if !is_empty && application != APPLICATION_ID {
+    let (conn, application, version, tables) = look().map_err(|problem| BookError::sqlite(path, problem))?;
+    if application == 0 && version == 0 && tables == 0 {
+        return Ok(());
+    }
+    if application != APPLICATION_ID {
         return Err(BookError::damaged(path, "it is another program's SQLite file"));
     }
     let known = version_known();
     if version > known {
         return Err(BookError::TooNew { path: path.to_owned(), found: version, known });
+    }
+    check_count(path, &conn, version, shards)
+}
+
+/// Whether a book is of so many shards. One that has nothing is of any number, and one of an earlier version, which does
+/// not say it, of any that all its cursors fit in.
+fn check_count(path: &Path, conn: &Connection, version: i64, wanted: u32) -> Result<(), BookError> {
+    let one = |sql| -> Result<Option<u32>, BookError> {
+        // A table that is missing is damage.
+        let mut statement =
+            conn.prepare(sql).map_err(|problem| BookError::damaged(path, problem.to_string()))?;
+        statement.query_row([], |row| row.get(0)).map_err(|problem| BookError::sqlite(path, problem))
+    };
+    let noted = if version < CUT_SINCE { None } else { one("SELECT max(shards) FROM cut")? };
+    let reached = one("SELECT max(shard) + 1 FROM cursors")?.unwrap_or(0);
+    if let Some(noted) = noted
+        && noted < reached.max(1)
+    {
+        return Err(BookError::damaged(
+            path,
+            format!("it is of {noted} shards, and has orders of {reached}"),
+        ));
+    }
+    let found = noted.unwrap_or(reached);
+    if found > wanted || noted.is_some_and(|noted| noted != wanted) {
+        return Err(BookError::OtherCount { path: path.to_owned(), found, wanted });
     }
     Ok(())
 }

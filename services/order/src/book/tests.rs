@@ -145,18 +145,29 @@ fn what_is_no_book_is_set_aside_and_begun_anew() {
     let spoilt_cursor = |path: &Path| {
         Connection::open(path).unwrap().execute_batch("UPDATE cursors SET chain = x'00'").unwrap();
     };
-    let other_cut = |path: &Path| {
+    let no_such_shard = |path: &Path| {
         Connection::open(path).unwrap().execute_batch("UPDATE cursors SET shard = 1").unwrap();
+    };
+    let no_shards = |path: &Path| {
+        Connection::open(path)
+            .unwrap()
+            .execute_batch("UPDATE cut SET shards = 0; DELETE FROM cursors")
+            .unwrap();
+    };
+    let no_count = |path: &Path| {
+        Connection::open(path).unwrap().execute_batch("DROP TABLE cut").unwrap();
     };
     let garbage = |path: &Path| fs::write(path, "x".repeat(9000)).unwrap();
     let short = |path: &Path| fs::write(path, &fs::read(path).unwrap()[..700]).unwrap();
-    let ways: [(&str, Spoil); 6] = [
+    let ways: [(&str, Spoil); 8] = [
         ("garbage", garbage),
         ("cut short", short),
         ("another program's", other_program),
         ("a table is missing", no_table),
         ("a cursor is spoilt", spoilt_cursor),
-        ("of more shards", other_cut),
+        ("a cursor of a shard beyond its own count", no_such_shard),
+        ("a count that can't be", no_shards),
+        ("no count", no_count),
     ];
     for (name, spoil) in ways {
         let dir = tempfile::tempdir().unwrap();
@@ -191,6 +202,67 @@ fn a_deleted_or_an_empty_file_is_a_new_book() {
         book.write(&[sales(SHARD, &[(1, 12)])]).unwrap();
         assert_eq!(ids(&readers), [12]);
     }
+}
+
+#[test]
+fn a_book_of_another_count_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { mut book, readers } = Book::open(dir.path(), 4).unwrap();
+    // Of one shard only: the others have sold nothing yet, and it still is a book of four.
+    book.write(&[sales(SHARD, &[(1, 11)]), advance(SHARD, 1)]).unwrap();
+    drop((book, readers));
+    let before = fs::read(dir.path().join(FILE)).unwrap();
+    for wanted in [1, 2, 3, 5, 8] {
+        let refused = Book::open(dir.path(), wanted).unwrap_err();
+        assert!(matches!(refused, BookError::OtherCount { found: 4, .. }), "{refused}");
+        let told = [
+            dir.path().join(FILE).display().to_string(),
+            format!("it has orders of 4 shards, but `shards.count` is {wanted}; set it back"),
+        ];
+        assert!(told.iter().all(|part| refused.to_string().contains(part)), "{refused}");
+        assert!(fs::read(dir.path().join(FILE)).unwrap() == before, "{wanted}");
+        assert_eq!(set_aside_in(dir.path()), 0);
+    }
+    let Opened { book, readers } = Book::open(dir.path(), 4).unwrap();
+    assert_eq!((ids(&readers), book.cursors().unwrap()[&SHARD]), (vec![11], cursor(1)));
+}
+
+#[test]
+fn a_book_that_has_nothing_is_of_any_count() {
+    let dir = tempfile::tempdir().unwrap();
+    for shards in [4, 2, 8] {
+        Book::open(dir.path(), shards).unwrap();
+    }
+    Book::open(dir.path(), 4).unwrap().book.write(&[advance(SHARD, 1)]).unwrap();
+    assert!(matches!(Book::open(dir.path(), 8), Err(BookError::OtherCount { found: 4, wanted: 8, .. })));
+    // Also after it was set aside: the new one has been told nothing yet.
+    let Opened { mut book, readers } = Book::open(dir.path(), 4).unwrap();
+    book.replace(&readers, &BookError::damaged(book.path(), "as the test says")).unwrap();
+    drop((book, readers));
+    Book::open(dir.path(), 8).unwrap();
+}
+
+/// It does not say its count.
+#[test]
+fn a_book_of_version_2_is_of_any_count_that_its_cursors_fit_in_until_something_is_entered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    Book::open(dir.path(), 4)
+        .unwrap()
+        .book
+        .write(&[sales(SHARD, &[(1, 11)]), advance(ShardId(2), 1)])
+        .unwrap();
+    let to_version_2 = "DROP TABLE cut; PRAGMA user_version = 2";
+    Connection::open(&path).unwrap().execute_batch(to_version_2).unwrap();
+    let before = fs::read(&path).unwrap();
+    let refused = Book::open(dir.path(), 2).unwrap_err();
+    assert!(matches!(refused, BookError::OtherCount { found: 3, wanted: 2, .. }), "{refused}");
+    assert!(fs::read(&path).unwrap() == before);
+    for shards in [8, 4] {
+        assert_eq!(ids(&Book::open(dir.path(), shards).unwrap().readers), [11], "{shards}");
+    }
+    Book::open(dir.path(), 4).unwrap().book.write(&[advance(ShardId(3), 1)]).unwrap();
+    assert!(matches!(Book::open(dir.path(), 8), Err(BookError::OtherCount { found: 4, .. })));
 }
 
 #[test]

@@ -25,6 +25,15 @@ pub(super) fn cursors(conn: &Connection) -> rusqlite::Result<BTreeMap<ShardId, C
     rows.collect()
 }
 
+/// Notes how many shards the book is of, once and for all. Not before something is entered: who has told it that has
+/// the same count, while one that is only configured may be a mistake.
+pub(super) fn note_count(conn: &Connection, shards: u32) -> rusqlite::Result<()> {
+    let mut insert =
+        conn.prepare_cached("INSERT INTO cut (one, shards) VALUES (1, ?1) ON CONFLICT DO NOTHING")?;
+    insert.execute([shards])?;
+    Ok(())
+}
+
 /// Enters orders, but for those that are there.
 fn enter(conn: &Connection, shard: ShardId, sales: &[(Index, Order)]) -> rusqlite::Result<()> {
     let mut insert = conn.prepare_cached(

@@ -1,20 +1,23 @@
 //! The file: what is taken, what is refused and left as it is, what is made anew.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use protocol::ids::{Index, ShardId, StoreId};
+use protocol::ids::{Epoch, Index, ShardId, StoreId};
+use protocol::replica::Change;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Fixture, buy, put};
-use crate::store::{Readers, Store, StoreError};
+use super::{Fixture, History, buy, put, view};
+use crate::store::{Readers, Store, StoreError, check_folder};
 
 fn open(directory: &Path) -> Result<(Store, Readers), StoreError> {
     Store::open(directory, ShardId(0), 1, 9)
 }
 
-/// Each file of the store with its bytes, but the lock and SQLite's shared memory.
+/// Each file of the store with its bytes, but the lock and SQLite's shared memory. Looking through SQLite leaves an
+/// empty write-ahead log behind.
 fn bytes(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
@@ -23,6 +26,7 @@ fn bytes(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             !path.to_string_lossy().ends_with(".lock") && !path.to_string_lossy().ends_with("-shm")
         })
         .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .filter(|(path, bytes)| !bytes.is_empty() || !path.to_string_lossy().ends_with("-wal"))
         .collect();
     files.sort();
     files
@@ -108,10 +112,16 @@ fn a_foreign_file_is_refused_and_left_as_it_is() {
     }
 }
 
+/// Makes a shard's file that has promised something, and nothing else.
+fn make_used(directory: &Path, shard: ShardId, shard_count: u32) {
+    let (mut store, _) = Store::open(directory, shard, shard_count, 9).unwrap();
+    store.promise(Epoch(1), None).unwrap();
+}
+
 #[test]
 fn a_file_of_another_shard_is_refused() {
     let directory = TempDir::new().unwrap();
-    drop(open(directory.path()).unwrap());
+    make_used(directory.path(), ShardId(0), 1);
     let problem = Store::open(directory.path(), ShardId(0), 2, 9).unwrap_err();
     assert_eq!(
         problem.to_string(),
@@ -208,10 +218,71 @@ fn a_truncated_file_is_set_aside() {
 #[test]
 fn another_count_is_refused_also_by_a_node_that_is_given_none_of_the_shards_it_holds() {
     let directory = TempDir::new().unwrap();
-    drop(Store::open(directory.path(), ShardId(2), 4, 9).unwrap());
-    crate::store::check_folder(directory.path(), 4).unwrap();
-    let problem = crate::store::check_folder(directory.path(), 2).unwrap_err();
-    assert!(problem.to_string().ends_with("it holds shard 2 of 4, but `shards.count` is 2"), "{problem}");
+    make_used(directory.path(), ShardId(2), 4);
+    check_folder(directory.path(), 4).unwrap();
+    let problem = check_folder(directory.path(), 2).unwrap_err();
+    let told = "it holds shard 2 of 4, but `shards.count` is 2; set it back";
+    assert!(problem.is_wrong_use() && problem.to_string().ends_with(told), "{problem}");
+}
+
+#[test]
+fn a_file_of_another_count_that_was_never_used_is_no_obstacle() {
+    let directory = TempDir::new().unwrap();
+    let mut ids = BTreeSet::new();
+    // Opened anew under its own count it stays; under another it makes room, also on the way back.
+    for (count, made) in [(4, 1), (4, 1), (2, 2), (4, 3)] {
+        check_folder(directory.path(), count).unwrap();
+        let standing = Store::open(directory.path(), ShardId(1), count, 9).unwrap().0.standing();
+        ids.insert(standing.store.0);
+        assert_eq!(ids.len(), made, "{count}");
+        assert_eq!((standing.last, standing.promise), (Index(0), Epoch(0)));
+    }
+    // A count that is right again with the files of the wrong one left over, of shards that the node is not given.
+    check_folder(directory.path(), 1).unwrap();
+    drop(open(directory.path()).unwrap());
+    check_folder(directory.path(), 1).unwrap();
+    // Another shard of the same count is a file in the wrong place, whatever it holds.
+    fs::copy(directory.path().join("shard-0.db"), directory.path().join("shard-3.db")).unwrap();
+    let problem = Store::open(directory.path(), ShardId(3), 1, 9).unwrap_err();
+    assert!(matches!(problem, StoreError::OtherShard { .. }), "{problem:?}");
+}
+
+#[test]
+fn a_file_of_another_count_that_said_anything_is_refused_and_left_as_it_is() {
+    let change =
+        |promise, appended_epoch, entries| Change { promise, appended_epoch, commit: Index(0), entries };
+    let entry = || History::default().add_fresh(put(1, "t", "x"));
+    type Use<'u> = &'u dyn Fn(&mut Store);
+    let uses: [(&str, Use<'_>); 5] = [
+        ("a promise", &|store| store.promise(Epoch(1), None).unwrap()),
+        ("a view", &|store| store.promise(Epoch(0), Some(&view(1))).unwrap()),
+        ("an empty append", &|store| drop(store.append(&change(Epoch(0), Epoch(1), Vec::new())).unwrap())),
+        ("an entry", &|store| drop(store.append(&change(Epoch(0), Epoch(0), vec![entry()])).unwrap())),
+        ("a promise, all else undone", &|store| {
+            drop(store.append(&change(Epoch(1), Epoch(0), vec![entry()])).unwrap());
+            store.undo_to(Index(0)).unwrap();
+        }),
+    ];
+    for (name, make_use) in uses {
+        let directory = TempDir::new().unwrap();
+        let crashed = TempDir::new().unwrap();
+        let (mut store, readers) = Store::open(directory.path(), ShardId(0), 2, 9).unwrap();
+        make_use(&mut store);
+        // As a crash leaves it, what was done still in the write-ahead log alone.
+        for file in ["shard-0.db", "shard-0.db-wal"] {
+            fs::copy(directory.path().join(file), crashed.path().join(file)).unwrap();
+        }
+        drop((store, readers));
+        for directory in [&directory, &crashed] {
+            let before = bytes(directory.path());
+            let problem = check_folder(directory.path(), 1).unwrap_err();
+            assert!(matches!(problem, StoreError::OtherCount { found_count: 2, .. }), "{name}: {problem:?}");
+            assert!(bytes(directory.path()) == before, "{name}");
+            let problem = refused_untouched(directory.path());
+            assert!(matches!(problem, StoreError::OtherShard { .. }), "{name}: {problem:?}");
+            drop(Store::open(directory.path(), ShardId(0), 2, 9).unwrap());
+        }
+    }
 }
 
 #[test]
