@@ -57,3 +57,21 @@ async fn an_order_node_that_sleeps_is_passed_over() {
     receipts.nobody_noticed();
     audit(&cluster, &[&receipts], COPIES).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_whose_order_nodes_all_sleep_is_not_ready() {
+    let cluster = Cluster::start(Setup::default()).await;
+    let http = cluster.http();
+    let nodes = ["order-1", "order-2"];
+    for (signal, expected) in [(Signal::STOP, 503), (Signal::CONT, 200)] {
+        for node in nodes {
+            cluster.signal(node, signal);
+        }
+        let answer = wait_for(&format!("/readyz says {expected}"), async || {
+            let answer = http.get("/readyz").await;
+            if answer.status == expected { Ok(answer) } else { Err(format!("{answer:?}")) }
+        })
+        .await;
+        assert_eq!(expected == 503, answer.text.contains("no order node is up"), "{answer:?}");
+    }
+}

@@ -23,8 +23,14 @@ pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![3 => "[a-z]{1,8}( [A-Za-z]{1,8}){0,3}", 1 => "[\\p{L}\\p{N}]([\\p{L}\\p{N} ,\"'%-]{0,12}[\\p{L}\\p{N}])?"]
 }
 
+/// A text that may begin and end with white space.
+fn padded() -> impl Strategy<Value = String> {
+    ("[ \t\n]{0,2}", text(), "[ \t\n]{0,2}")
+        .prop_map(|(before, text, after)| format!("{before}{text}{after}"))
+}
+
 fn facts() -> impl Strategy<Value = Facts> {
-    (text(), text(), of(text()), of("[0-9X-]{1,13}"), of(any::<i32>()), of(text())).prop_map(
+    (padded(), text(), of(padded()), of("[0-9X-]{1,13}"), of(any::<i32>()), of(padded())).prop_map(
         |(title, topic, author, isbn, year, description)| Facts {
             title,
             topic,

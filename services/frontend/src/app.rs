@@ -172,8 +172,12 @@ impl App {
         let mut missing: Vec<String> = shards
             .filter_map(|shard| Some(format!("shard {} waits for {}", shard.id, shard.trouble()?)))
             .collect();
-        if !self.0.orders.any_connected() {
-            missing.push("no order node is connected".to_owned());
+        // A link to a process that hangs stays open; its heartbeats stop.
+        let sells = |node: &NodeId| {
+            self.0.orders.is_connected(node) && self.0.heartbeats.heart(node).state == State::Up
+        };
+        if !self.config().orders.iter().any(|node| sells(&node.id)) {
+            missing.push("no order node is up".to_owned());
         }
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
@@ -272,7 +276,10 @@ impl App {
             address: runfile::resolve(self.config(), id, "listen", listen).to_string(),
             pid: beat.as_ref().map(|beat| beat.pid),
             last_beat_ms: silence.map(milliseconds),
-            uptime_s: beat.as_ref().map(|beat| clock::now().0.saturating_sub(beat.started.0) / 1000),
+            uptime_s: beat
+                .as_ref()
+                .filter(|_| state != State::Down)
+                .map(|beat| clock::now().0.saturating_sub(beat.started.0) / 1000),
             version: beat.map(|beat| beat.version),
         }
     }

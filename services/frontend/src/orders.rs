@@ -97,10 +97,10 @@ impl Orders {
         Some(AskedHere { calls: link.calls.clone(), call: served.call })
     }
 
-    /// Whether any node is connected.
+    /// Whether there is a link to this node.
     #[must_use]
-    pub fn any_connected(&self) -> bool {
-        self.0.links.values().any(|link| link.sender.load().is_some())
+    pub fn is_connected(&self, node: &NodeId) -> bool {
+        self.0.links.get(node).is_some_and(|link| link.sender.load().is_some())
     }
 
     /// A node has been heard of: if there is no link to it, now is the time.

@@ -145,7 +145,10 @@ impl Front {
 
     /// What a client gets whose connection is one too many.
     pub(crate) fn too_many_connections(&self) -> Response<Bytes> {
-        let problem = Problem::unavailable("the front end has as many connections as it may have");
+        let problem = Problem::write_failed(
+            "the front end has as many connections as it may have",
+            WriteOutcome::NotDone,
+        );
         let mut response = problem.response();
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         self.stamp(response.headers_mut(), self.ids.next(), None);

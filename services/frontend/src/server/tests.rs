@@ -347,7 +347,14 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
     let limited = limited.expect("a thousand requests are more than two a second");
     assert_eq!((limited.status, limited.problem().0.as_str()), (429, "too-many-requests"));
     assert_eq!(limited.header("retry-after"), Some("1"));
-    assert_eq!(stage.post("/buy", r#"{"id":7}"#).await.status, 429);
+    // A slow machine gives the client its next turn before the buy: it asks until it has none again.
+    for attempt in 1.. {
+        while stage.get("/lookup/7").await.status != 429 {}
+        if stage.post("/buy", r#"{"id":7}"#).await.status == 429 {
+            break;
+        }
+        assert!(attempt < 20, "buys are not counted");
+    }
 }
 
 #[tokio::test]

@@ -59,7 +59,8 @@ async fn load(
         under_way: JoinSet::new(),
         report: BulkReport::default(),
     };
-    load.take_all(rows, body).await.map_err(|problem| load.with_progress(problem))?;
+    let taken = load.take_all(rows, body).await;
+    taken.map_err(|problem| with_progress(load.report.loaded, problem))?;
     let mut report = load.report;
     report.rejected.sort_by_key(|rejected| rejected.line);
     Ok((NO_STORE, Json(report)).into_response())
@@ -155,16 +156,16 @@ impl Load {
         }
         Ok(())
     }
+}
 
-    /// A load that ends early says how far it came.
-    fn with_progress(&self, problem: Problem) -> Problem {
-        match problem {
-            Problem::Unavailable { detail, more } => {
-                let more = Unavailable { loaded: Some(self.report.loaded), ..more };
-                Problem::Unavailable { detail, more }
-            }
-            other => other,
+/// A load that ends early says how far it came; if some of it was done, it was not "not done".
+fn with_progress(loaded: u64, problem: Problem) -> Problem {
+    match problem {
+        Problem::Unavailable { detail, more } => {
+            let outcome = if loaded > 0 { Some(WriteOutcome::Unknown) } else { more.outcome };
+            Problem::Unavailable { detail, more: Unavailable { loaded: Some(loaded), outcome, ..more } }
         }
+        other => other,
     }
 }
 
@@ -240,6 +241,15 @@ mod tests {
         }
         assert_eq!(batches.0.len(), 1);
         assert_eq!(batches.0.pop_first().unwrap().1.lines, [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_ends_early_says_how_far_it_came() {
+        let broken = || Problem::write_failed("no member", WriteOutcome::NotDone);
+        for (loaded, outcome) in [(0, "not-done"), (1, "unknown")] {
+            let body = serde_json::to_value(with_progress(loaded, broken()).body()).unwrap();
+            assert_eq!((&body["loaded"], &body["outcome"]), (&loaded.into(), &outcome.into()));
+        }
     }
 
     #[test]

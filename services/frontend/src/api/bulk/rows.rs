@@ -9,6 +9,8 @@ use crate::api::admin::Put;
 use crate::api::fields::{Call, Fields};
 use crate::api::json::Json;
 
+/// The columns that hold numbers.
+const NUMBERS: [&str; 4] = ["id", "year", "cost_cents", "quantity"];
 /// The columns that a header must have.
 const COLUMNS_NEEDED: [&str; 4] = ["title", "topic", "cost_cents", "quantity"];
 
@@ -98,13 +100,19 @@ fn book_of_csv(columns: &[String], cells: &mut Cells, row: &[u8]) -> Result<NewB
     if values.len() != columns.len() {
         return Err(format!("has {} fields, but the header has {}", values.len(), columns.len()));
     }
-    let fields = Fields::of_url(columns.iter().cloned().zip(values).collect());
+    // White space is part of a text, so that what is exported comes back as it was; about a number it means nothing.
+    let cell = |(name, value): (&String, String)| {
+        let is_number = NUMBERS.contains(&name.as_str());
+        (name.clone(), if is_number { value.trim().to_owned() } else { value })
+    };
+    let fields = Fields::of_url(columns.iter().zip(values).map(cell).collect());
     let book = fields.and_then(Fields::into_call);
     book.map(|Put(book)| book).map_err(|error| error.to_string())
 }
 
 fn columns(cells: &mut Cells, header: &[u8]) -> Result<Vec<String>, FieldError> {
     let names = cells.read(header).map_err(|problem| FieldError::new("header", problem))?;
+    let names: Vec<String> = names.iter().map(|name| name.trim().to_owned()).collect();
     if let Some(unknown) = names.iter().find(|name| !Put::KEYS.contains(&name.as_str())) {
         let problem = format!("must hold only {}, found `{}`", Put::KEYS.join(", "), unknown.escape_debug());
         return Err(FieldError::new("header", problem));
@@ -166,7 +174,7 @@ impl Cells {
         let mut begin = 0;
         let mut field = |end: &usize| {
             let field = self.bytes.get(std::mem::replace(&mut begin, *end)..*end).unwrap_or_default();
-            std::str::from_utf8(field).map(|text| text.trim().to_owned())
+            std::str::from_utf8(field).map(str::to_owned)
         };
         let found =
             self.ends.get(..fields).unwrap_or_default().iter().map(&mut field).collect::<Result<_, _>>();
@@ -194,6 +202,12 @@ mod tests {
         let text = "quantity, title,topic,cost_cents,id\r\n3,\"a, \"\"b\"\"\nc\",x,5,7\r\n1,t,x,0,\n";
         let expected = [(2, Ok("7 a, \"b\"\nc x 5 3".to_owned())), (4, Ok("0 t x 0 1".to_owned()))];
         assert_eq!(csv(text), Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn white_space_is_part_of_a_text_and_of_no_number() {
+        let text = "title, topic ,cost_cents,quantity,id\n\" a \", x\t, 5 ,\" 3\", 7\n";
+        assert_eq!(csv(text), Ok(vec![(2, Ok("7  a   x\t 5 3".to_owned()))]));
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(in crate::server) async fn within<F: Future>(future: F) -> F::Output {
 fn app(limits: &str) -> (App, String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
-    std::fs::write(&path, format!("[timeouts]\nread_ms = 50\nwrite_ms = 50\n[limits]\n{limits}\n")).unwrap();
+    std::fs::write(&path, format!("[timeouts]\nread_ms = 50\nwrite_ms = 200\n[limits]\n{limits}\n")).unwrap();
     let config = Arc::new(Config::load(&path).unwrap());
     let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir).unwrap());
     let admin_token = secret::admin_token(&config.cluster.data_dir).unwrap();
