@@ -22,6 +22,9 @@ const LENGTH_MIN: usize = 16;
 /// The longest secret that is taken: it has to fit into a header of a request with room to spare.
 const LENGTH_MAX: usize = 512;
 
+/// The environment variable of the admin token, which goes before its file.
+pub const ADMIN_TOKEN_VARIABLE: &str = "BOOKENDS_ADMIN_TOKEN";
+
 /// What only some may know.
 #[derive(Clone)]
 pub struct Secret(String);
@@ -104,7 +107,7 @@ pub fn cluster_secret(data_dir: &Path) -> Result<Secret, SecretError> {
 /// # Errors
 /// If the one that is there can't serve, or none can be made.
 pub fn admin_token(data_dir: &Path) -> Result<Secret, SecretError> {
-    find("BOOKENDS_ADMIN_TOKEN", |name| env::var_os(name), data_dir, "admin.token")
+    find(ADMIN_TOKEN_VARIABLE, |name| env::var_os(name), data_dir, "admin.token")
 }
 
 fn find(

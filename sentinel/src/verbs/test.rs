@@ -1,8 +1,11 @@
 //! `test`: becomes the client's test threads, against the store that runs.
 
 use std::convert::Infallible;
+use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use common::secret::ADMIN_TOKEN_VARIABLE;
 
 use super::supervisor;
 use crate::failure::Failure;
@@ -38,10 +41,10 @@ fn become_client(store: &Store, threads: u16, urls: &[String]) -> Result<Infalli
     for url in urls {
         command.args(["--url", url]);
     }
-    // The file and not the token: arguments can be read by everybody. A token in the environment is
-    // inherited, and there is no file then.
+    // The file and not the token: arguments can be read by everybody. A token in the environment is inherited,
+    // and goes before a file that an earlier start has left.
     let token = store.config.cluster.data_dir.join("admin.token");
-    if token.is_file() {
+    if env::var_os(ADMIN_TOKEN_VARIABLE).is_none() && token.is_file() {
         command.arg("--token-file").arg(token);
     }
     Err(Failure::io(format!("cannot start {}", program.display()))(command.exec()))

@@ -1,12 +1,12 @@
 //! `up`: starts the supervisor, which starts the nodes, and waits until the store is ready by asking it.
 
-use std::fs;
-use std::io;
+use std::env;
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
 use common::config::Config;
+use common::secret::ADMIN_TOKEN_VARIABLE;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{down, launch};
@@ -153,8 +153,8 @@ fn welcome(store: &Store, took: Duration) -> String {
 }
 
 fn token_place(file: &Path) -> String {
-    match fs::metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "from BOOKENDS_ADMIN_TOKEN".to_owned(),
-        Ok(_) | Err(_) => file.display().to_string(),
+    match env::var_os(ADMIN_TOKEN_VARIABLE) {
+        Some(_) => format!("from {ADMIN_TOKEN_VARIABLE}"),
+        None => file.display().to_string(),
     }
 }
