@@ -135,10 +135,10 @@ async fn too_many_requests_wait_as_long_as_they_are_told_within_reason() {
 #[tokio::test]
 async fn a_store_that_is_away_is_waited_for_until_the_deadline() {
     let (a, b) = (nobody().await, nobody().await);
-    let away = Client::builder().url(&a).url(&b).deadline(Duration::from_millis(300)).build().unwrap();
+    let away = Client::builder().url(&a).url(&b).deadline(Duration::from_secs(2)).build().unwrap();
     let start = Instant::now();
     let error = away.lookup(id(1)).await.unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(20));
     assert!(error.is_retryable() && away.retries() > 2, "{error}");
     assert_eq!(error.to_string(), format!("no answer from {a}, {b}"));
 
@@ -202,6 +202,7 @@ async fn a_part_of_a_file_is_sent_under_the_same_key_until_it_is_answered() {
     import(&client, Cursor::new(text.clone()), options, |_| ()).await.unwrap();
     import(&client, Cursor::new(text), Options { anew: true, ..options }, |_| ()).await.unwrap();
     let all = keys(store.seen());
+    assert_eq!(all.len(), 7);
     assert_eq!(all[3..5], first[1..3]);
     assert!(!all[5..].iter().any(|key| first.contains(key)), "{all:?}");
 }

@@ -103,7 +103,7 @@ async fn failures_are_one_clear_line() {
     let url = nobody().await;
     let away = ended(command(&url, "list --timeout 1")).await;
     assert_eq!(away.code, 1);
-    assert_eq!(away.err, format!("bookends: no answer from {url}: Connection refused (os error 111)\n"));
+    assert!(away.err.starts_with(&format!("bookends: no answer from {url}: ")), "{}", away.err);
 }
 
 #[tokio::test]

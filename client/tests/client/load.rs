@@ -58,14 +58,14 @@ async fn a_stall_is_charged_for_all_who_waited() {
     for _ in 0..20 {
         store.then(Fault::Stall(Duration::ZERO));
     }
-    store.then(Fault::Stall(Duration::from_millis(400)));
+    store.then(Fault::Stall(Duration::from_millis(1_600)));
     // One connection, so that one stalled request holds up the 40 that become due meanwhile.
-    let report = put_on(plan(vec![store.url()], 1, requests(100), 100)).await;
+    let report = put_on(plan(vec![store.url()], 1, requests(100), 25)).await;
     assert_eq!(report.answered, 100);
-    assert!(report.latency.p90_us > 200_000, "{:?}", report.latency);
-    assert!(report.latency.p50_us < 400_000, "{:?}", report.latency);
+    assert!(report.latency.p90_us > 800_000, "{:?}", report.latency);
+    assert!(report.latency.p50_us < 1_600_000, "{:?}", report.latency);
     let shortest = report.calls.values().map(|call| call.longest_gap_ms).min();
-    assert!(shortest >= Some(390), "no call was answered in the stall: {shortest:?}");
+    assert!(shortest >= Some(1_590), "no call was answered in the stall: {shortest:?}");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_connection_that_is_closed_in_good_order_is_no_failure() {
 async fn a_load_on_nobody_ends() {
     let report = put_on(plan(vec![nobody().await], 2, requests(4), 0)).await;
     assert_eq!((report.requests, report.answered, report.errors["connect"]), (4, 0, 4));
-    let report = put_on(plan(vec![nobody().await], 1, Length::Time(Duration::from_millis(100)), 0)).await;
+    let report = put_on(plan(vec![nobody().await], 1, Length::Time(Duration::from_secs(1)), 0)).await;
     assert!(report.requests > 0 && report.answered == 0 && report.seconds < 5.0);
 }
 

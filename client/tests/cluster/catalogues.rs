@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bookends::generate::Catalogue;
 use common::api::{Book, NewBook};
 use protocol::ids::BookId;
 use tokio::task::JoinSet;
 
-use crate::harness::{Cluster, Ran, Relay, Setup, book, run, wait_for};
+use crate::harness::{Cluster, Ran, Relay, Setup, book, program, run, run_within, wait_for};
 
 const BOOKS: u64 = 60_000;
+/// How long an import of so many may take; a few seconds on an idle machine.
+const IMPORT_MAX: Duration = Duration::from_secs(180);
 
 /// A made-up catalogue in a file of the cluster's folder.
 async fn generated(cluster: &Cluster) -> PathBuf {
@@ -26,7 +29,8 @@ async fn import(cluster: &Cluster, url: &str, patience: u32) -> Ran {
     let (file, token) = (cluster.path("books.csv"), cluster.path("data/admin.token"));
     let (file, token) = (file.to_str().unwrap(), token.to_str().unwrap());
     let patience = patience.to_string();
-    run("bookends", &["import", file, "--url", url, "--token-file", token, "--patience", &patience]).await
+    let args = ["import", file, "--url", url, "--token-file", token, "--patience", &patience];
+    run_within(IMPORT_MAX, &program("bookends"), &args).await
 }
 
 /// An import that has begun to load and is not done.
@@ -44,12 +48,12 @@ async fn begun(cluster: &Cluster, url: String, patience: u32) -> JoinSet<Ran> {
     ]
     .map(str::to_owned)
     .to_vec();
+    let from = cluster.status().await.unwrap().shards[0].commit_index;
     let mut importing = JoinSet::new();
     importing.spawn(async move {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        run("bookends", &args).await
+        run_within(IMPORT_MAX, &program("bookends"), &args).await
     });
-    let from = cluster.status().await.unwrap().shards[0].commit_index;
     wait_for("the load is under way", async || {
         let now = cluster.status().await?.shards[0].commit_index;
         if now > from + 2 { Ok(()) } else { Err(format!("{from} to {now}")) }
@@ -118,7 +122,7 @@ async fn an_import_that_gave_up_is_run_again_and_undoes_no_sale() {
     let mut cluster = Cluster::start(empty()).await;
     generated(&cluster).await;
     let url = cluster.url();
-    let mut importing = begun(&cluster, url, 1).await;
+    let mut importing = begun(&cluster, url, 15).await;
     cluster.kill("frontend-1");
     let ran = importing.join_next().await.unwrap().unwrap();
     assert_eq!(ran.code, Some(1), "{ran:?}");

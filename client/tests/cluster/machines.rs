@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::api::{NodeState, Status};
 use rustix::io::Errno;
@@ -30,9 +30,11 @@ struct Stage {
     port: u16,
 }
 
-/// A port that is free at this moment.
-fn free_port(address: &str) -> u16 {
-    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
+/// A port that is free, and nobody else's until the listener is dropped.
+fn free_port(address: &str) -> (TcpListener, u16) {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
 }
 
 fn keygen(path: &Path) {
@@ -47,7 +49,8 @@ impl Stage {
     fn new(there: &[&str], ssh: &str) -> Self {
         assert!(Path::new(SSHD).is_file(), "{SSHD} is missing: apt-get install openssh-server");
         let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut stage = Self { dir, sshd: None, port: free_port(OTHER) };
+        let (reserved, port) = free_port(OTHER);
+        let mut stage = Self { dir, sshd: None, port };
         for name in ["sentinel", "catalog", "order", "frontend", "bookends"] {
             fs::hard_link(program(name), stage.path(name)).unwrap();
         }
@@ -67,6 +70,7 @@ impl Stage {
         stage.write("sshd_config", &sshd_config);
         stage.write("catalogue.csv", &Setup::default().catalogue);
         stage.write("config.toml", &stage.config(there, ssh));
+        drop(reserved);
         stage.start_sshd();
         stage
     }
@@ -78,6 +82,7 @@ impl Stage {
             self.port,
             self.path("other/shop"),
         );
+        let mut reserved = Vec::new();
         for node in ["frontend-1", "catalog-1", "catalog-2", "order-1", "order-2"] {
             let is_there = there.contains(&node);
             let address = if is_there { OTHER } else { "127.0.0.3" };
@@ -86,7 +91,9 @@ impl Stage {
                 if kind == "frontend" { &["public", "internal", "heartbeat"] } else { &["listen"] };
             writeln!(text, "[[{kind}]]\nid = \"{node}\"").unwrap();
             for listener in listeners {
-                writeln!(text, "{listener} = \"{address}:{}\"", free_port(address)).unwrap();
+                let (held, port) = free_port(address);
+                reserved.push(held);
+                writeln!(text, "{listener} = \"{address}:{port}\"").unwrap();
             }
             if is_there {
                 writeln!(text, "host = \"{OTHER}\"").unwrap();
@@ -104,6 +111,11 @@ impl Stage {
         let mut command = Command::new(SSHD);
         command.arg("-D").arg("-e").arg("-f").arg(self.path("sshd_config"));
         self.sshd = Some(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
+        let begin = Instant::now();
+        while TcpStream::connect((OTHER, self.port)).is_err() {
+            assert!(begin.elapsed() < LIMIT, "sshd does not listen");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     /// The other machine hangs, or goes on: connections to its sshd stay open, and new ones are taken by the
@@ -359,7 +371,7 @@ async fn a_front_end_on_another_machine_is_started_healed_stopped_and_removed() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_says_nothing_any_more_is_named_and_holds_nobody_up() {
-    let stage = Stage::new(&BACK_ENDS, "connect_ms = 1000\n");
+    let stage = Stage::new(&BACK_ENDS, "connect_ms = 4000\n");
     stage.ok(&["up"]).await;
     let pid = stage.pid("catalog-2").await;
     stage.signal_sshd(Signal::STOP);

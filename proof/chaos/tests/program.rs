@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use history::{Answer, Call, History, Verdict, check};
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
@@ -92,6 +93,13 @@ impl Ended {
     }
 }
 
+/// One round at a time: two whole stores and their callers would hold each other up.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock()
+}
+
 fn chaos(arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).stdin(Stdio::null());
@@ -115,6 +123,7 @@ fn history(kept: &Path) -> History {
 
 #[test]
 fn a_round_meets_every_kind_of_fault_and_keeps_every_promise() {
+    let _turn = turn();
     let mut folder = folder();
     let ended = Ended::of(round(&folder, &["--faults", "15", "--seed", "4", "--keep"]).output().unwrap());
     println!("{}{}", ended.said, ended.complained);
@@ -166,6 +175,7 @@ fn without_the_right_to_mount(path: &str) -> Ended {
 
 #[test]
 fn who_can_fill_no_disk_says_why_once_and_in_the_summary() {
+    let _turn = turn();
     let ended = without_the_right_to_mount("/nowhere");
     assert_eq!((ended.code, &*ended.complained), (Some(0), ""), "{ended:?}");
     let why = ended.line("no disk is filled:");
@@ -176,6 +186,7 @@ fn who_can_fill_no_disk_says_why_once_and_in_the_summary() {
 
 #[test]
 fn who_may_not_mount_fills_disks_in_a_namespace_where_there_are_some() {
+    let _turn = turn();
     let ended = without_the_right_to_mount(&std::env::var("PATH").unwrap());
     assert_eq!((ended.code, &*ended.complained), (Some(0), ""), "{ended:?}");
     let unshare = ["--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "x", "/mnt"];
@@ -206,6 +217,7 @@ fn lose_an_order(folder: &Path) {
 
 #[test]
 fn a_lost_order_is_found_and_what_was_seen_is_kept() {
+    let _turn = turn();
     let folder = folder();
     let mut command = round(&folder, &["--faults", "1", "--seed", CUT_FIRST]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -14,6 +14,11 @@ use tempfile::TempDir;
 /// How long a test waits for what must happen.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Whether the sentinel says that a node starts, or already that it runs.
+pub(crate) fn is_started(said: &str) -> bool {
+    said.contains("now starting, pid ") || said.contains("now running, pid ")
+}
+
 pub(crate) struct Stage {
     dir: TempDir,
 }

@@ -17,7 +17,7 @@ pub(crate) use cluster::Cluster;
 pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Http};
 pub(crate) use process::last_lines;
-pub(crate) use programs::{Ran, program, run, run_program};
+pub(crate) use programs::{Ran, program, run, run_program, run_within};
 pub(crate) use relay::Relay;
 pub(crate) use setup::{Setup, book, catalogue};
 pub(crate) use shopping::{Receipts, Shopping, audit};

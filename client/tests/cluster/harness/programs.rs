@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -56,10 +57,15 @@ pub(crate) async fn run(name: &str, args: &[&str]) -> Ran {
 
 /// As [`run`], for a program at another place.
 pub(crate) async fn run_program(program: &Path, args: &[&str]) -> Ran {
+    run_within(LIMIT, program, args).await
+}
+
+/// As [`run_program`], for what may take long.
+pub(crate) async fn run_within(limit: Duration, program: &Path, args: &[&str]) -> Ran {
     let name = program.display();
     let mut command = Command::from(clean(program));
     command.args(args).kill_on_drop(true);
-    let output = timeout(LIMIT, command.output()).await;
+    let output = timeout(limit, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{name} {args:?} does not end")).unwrap();
     Ran {
         code: output.status.code(),
