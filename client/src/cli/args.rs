@@ -140,7 +140,9 @@ It works while the store is in use. Checked are: each book's stock at its versio
 every order node, and that replicas at one place have one content. Books are read from a replica, past
 the cache. What does not fit is looked at four times before it is told.
 
-Exit codes: 0 everything fits, 1 something does not or the store can't be asked, 2 wrong use.
+Books whose first stock the log no longer has can't be proven; they are counted, and are no fault.
+
+Exit codes: 0 nothing is wrong, 1 something is or the store can't be asked, 2 wrong use.
 
 Examples:
   bookends audit

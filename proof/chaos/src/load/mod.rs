@@ -1,5 +1,6 @@
 //! Callers in an open loop: request `n` is due `n / rate` seconds after the start, whether or not the store
-//! has answered those before it, and every one of them is recorded.
+//! has answered those before it, and every one of them is recorded. Each caller has one call at a time: when all of
+//! them wait in a stall, what is due meanwhile begins late.
 
 pub(crate) mod choice;
 pub(crate) mod wire;
