@@ -7,7 +7,7 @@ use protocol::ids::{NodeId, ShardId};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{BOOKS, SHARDS, pages, setup, shard};
+use super::{BOOKS, pages, setup, shard};
 use crate::harness::{Answer, Cluster, Http, Setup, book, run, wait_for};
 
 const PAST_CACHE: (&str, &str) = ("cache-control", "no-cache");
@@ -171,41 +171,42 @@ async fn a_shard_without_copies_is_named_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_number_of_shards_over_existing_data_is_refused() {
-    let mut cluster = Cluster::start(setup()).await;
-    let client = cluster.client();
-    for number in 1..=BOOKS {
-        client.buy(book(number), 1).await.unwrap();
-    }
-    wait_for("order-1 has all orders", async || {
-        let page = client.orders_of("order-1", Some(1000), None).await.map_err(|error| error.to_string())?;
-        let found = page.orders.len() as u64;
-        if found == BOOKS { Ok(()) } else { Err(found.to_string()) }
-    })
-    .await;
+async fn another_number_of_shards_over_existing_data_is_refused_and_setting_it_back_works() {
+    // The last catalog node is given no shard.
+    let more = "[shards]\ncount = 2\ncopies = 2\n";
+    let mut cluster = Cluster::start(Setup { more, ..setup() }).await;
+    cluster.client().buy(book(1), 1).await.unwrap();
     let before = cluster.level().await;
+    let mut orders = Vec::new();
+    for node in ["order-1", "order-2"] {
+        orders.push(has_one_order(&cluster, node).await);
+    }
     for node in ["frontend-1", "order-1", "order-2", "catalog-1", "catalog-2", "catalog-3", "catalog-4"] {
         cluster.stop(node).await;
     }
     let path = cluster.path("config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    for count in [1, 2, 5, 8] {
-        std::fs::write(&path, text.replace("count = 4", &format!("count = {count}"))).unwrap();
-        let mut refusals = vec![("catalog", "catalog-1", "of 4, but"), ("catalog", "catalog-3", "of 4, but")];
-        if count < SHARDS {
-            refusals.push(("order", "order-1", "it has orders of shard"));
-        }
-        for (program, node, why) in refusals {
+    for count in [1, 3, 4, 8] {
+        std::fs::write(&path, text.replace("count = 2", &format!("count = {count}"))).unwrap();
+        for (program, node, held) in [
+            ("catalog", "catalog-1", "data/catalog-1/shard-"),
+            ("catalog", "catalog-3", "data/catalog-3/shard-"),
+            ("order", "order-1", "data/order-1/orders.db"),
+            ("order", "order-2", "data/order-2/orders.db"),
+        ] {
             let ran = run(program, &["--config", path.to_str().unwrap(), "--id", node]).await;
             assert_eq!(ran.code, Some(2), "{count}: {ran:?}");
             let told = ran.err.lines().last().unwrap();
-            assert!(
-                told.contains(why) && told.ends_with(&format!("`shards.count` is {count}; set it back")),
-                "{ran:?}"
-            );
+            let found = if program == "order" { "orders of 2 shards" } else { "of 2, but" };
+            let wanted = format!("but `shards.count` is {count}; set it back");
+            assert!([held, found, &wanted].iter().all(|part| told.contains(part)), "{ran:?}");
         }
+        // Nothing tells a node without data that the count is wrong.
+        cluster.start_node("catalog-4").await;
+        cluster.stop("catalog-4").await;
     }
-    // Nothing was touched by the refusals.
+    assert!(cluster.path("data/catalog-4/shard-3.db").is_file(), "it has made files of the wrong count");
+    // Nothing was touched by the refusals, and what was made meanwhile is in nobody's way.
     std::fs::write(&path, text).unwrap();
     cluster.start_all().await;
     let after = cluster.level().await;
@@ -213,5 +214,20 @@ async fn another_number_of_shards_over_existing_data_is_refused() {
         status.shards.iter().map(|shard| shard.replicas[0].digest.clone()).collect::<BTreeSet<_>>()
     };
     assert_eq!(digests(&after), digests(&before));
-    assert_eq!(u32::try_from(after.shards.len()).unwrap(), SHARDS);
+    assert_eq!(after.shards.len(), 2);
+    for (node, order) in ["order-1", "order-2"].into_iter().zip(orders) {
+        assert_eq!(has_one_order(&cluster, node).await, order, "{node}");
+        let folder = std::fs::read_dir(cluster.path("data").join(node)).unwrap();
+        let names: Vec<_> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(!names.iter().any(|name| name.contains("damaged")), "{names:?}");
+    }
+}
+
+/// Waits until an order node has the one order that was made.
+async fn has_one_order(cluster: &Cluster, node: &str) -> Order {
+    wait_for(&format!("{node} has the order"), async || {
+        let mut orders = cluster.orders_of(node).await;
+        if orders.len() == 1 { Ok(orders.remove(0)) } else { Err(format!("{orders:?}")) }
+    })
+    .await
 }

@@ -153,7 +153,7 @@ fn a_damaged_file_is_set_aside_and_a_new_one_made() {
         drop(conn);
         let new = open(directory.path()).unwrap().0.standing();
         assert_ne!(new.store, old.store, "{damage}");
-        assert_eq!((new.last, new.promise), (Index(0), protocol::ids::Epoch(0)), "{damage}");
+        assert_eq!((new.last, new.promise), (Index(0), Epoch(0)), "{damage}");
         let aside = |path: &PathBuf| path.to_string_lossy().contains("shard-0.db.damaged-");
         assert!(bytes(directory.path()).iter().any(|(path, _)| aside(path)), "{damage}");
     }
@@ -317,12 +317,8 @@ fn a_write_past_the_owner_is_noticed() {
     let conn = Connection::open(fixture.store.path()).unwrap();
     conn.execute("UPDATE meta SET last = last + 1", []).unwrap();
     let entry = fixture.history.add_fresh(buy(&[(1, 1)]));
-    let change = protocol::replica::Change {
-        promise: protocol::ids::Epoch(1),
-        appended_epoch: protocol::ids::Epoch(1),
-        commit: Index(0),
-        entries: vec![entry],
-    };
+    let change =
+        Change { promise: Epoch(1), appended_epoch: Epoch(1), commit: Index(0), entries: vec![entry] };
     let problem = fixture.store.append(&change).unwrap_err();
     assert!(matches!(problem, StoreError::Corrupt { .. }), "{problem:?}");
 }
