@@ -249,7 +249,8 @@ impl<T> Writer<T> {
     }
 
     /// The time for an answer is over: who owes one is asked again. Logs may have been levelled in part
-    /// by now, so that begins anew.
+    /// by now, so that begins anew. Who owes none and is suspected is asked how it stands: nothing else brings a word of
+    /// it, and as long as it is suspected nobody can be dropped in its favour.
     pub(super) fn seal_again(&mut self, now: Instant) -> Vec<Effect<T>> {
         if matches!(self.office, Office::Fetching { .. } | Office::Levelling { .. }) {
             self.office = Office::Sealing { sealed: BTreeMap::new(), since: now, first: Some(now) };
@@ -257,7 +258,15 @@ impl<T> Writer<T> {
         if !matches!(self.office, Office::Sealing { .. }) {
             return Vec::new();
         }
-        self.members().flat_map(|node| self.send_again(node)).collect()
+        let again = |node: &NodeId| {
+            let owed = self.send_again(node);
+            let suspected = self.peers.get(node).is_some_and(|peer| peer.suspicion.is_some());
+            if !owed.is_empty() || !suspected {
+                return owed;
+            }
+            vec![Effect::Send { to: node.clone(), message: ToReplica::Report }]
+        };
+        self.members().flat_map(again).collect()
     }
 
     fn end_sealing(&mut self, now: Instant) -> Vec<Effect<T>> {
