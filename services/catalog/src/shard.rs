@@ -21,7 +21,7 @@ use protocol::writer::BATCH_ENTRIES_MAX;
 use tempfile::TempPath;
 use tokio::sync::oneshot;
 
-use crate::errands::{Errand, Errands};
+use crate::errands::{Errand, Errands, PageWanted};
 use crate::store::{CheckedSnapshot, Readers, Store, StoreError};
 
 /// How many inputs may wait for the thread. A writer has one batch on its way at a time, so few ever
@@ -181,7 +181,15 @@ pub fn start(
     });
     let (inputs, receiver) = sync_channel(INPUTS_MAX);
     let (errands, requests) = Errands::new(id, readers.clone(), inputs.clone());
-    let driver = Driver { id, replica, store, shared: shared.clone(), errands: requests, links: Vec::new() };
+    let driver = Driver {
+        id,
+        replica,
+        store,
+        shared: shared.clone(),
+        errands: requests,
+        resyncs: 0,
+        links: Vec::new(),
+    };
     let (alive, ended) = oneshot::channel();
     let run = move || {
         // Dropped with the thread, also by a panic.
@@ -238,6 +246,8 @@ struct Driver {
     store: Store,
     shared: Arc<Shared>,
     errands: tokio::sync::mpsc::Sender<Errand>,
+    /// How many resyncs have begun.
+    resyncs: u64,
     /// The open links; last, the one whose writer this replica goes by.
     links: Vec<LinkSender<CatalogReply>>,
 }
@@ -376,7 +386,10 @@ impl Driver {
                     // If the link is gone, the writer asks again on the next one.
                     drop(link.put(&CatalogReply::Replicate { shard: self.id, said }));
                 }
-                Effect::Pull { source, after } => self.ask(Errand::Pull { source, after }),
+                Effect::Pull { source, after } => {
+                    let page = PageWanted { resync: self.resyncs, after };
+                    self.ask(Errand::Pull { source, page });
+                }
                 Effect::FetchSnapshot { source, at_least } => {
                     self.ask(Errand::Snapshot { source, at_least });
                 }
@@ -430,10 +443,11 @@ impl Driver {
         self.shared.standing.lock().clone_from(standing);
     }
 
-    fn note(&self, note: &Note) {
+    fn note(&mut self, note: &Note) {
         let shard = self.id;
         match note {
             Note::ResyncStarted { epoch, source, last } => {
+                self.resyncs += 1;
                 tracing::info!(%shard, %epoch, %source, last_index = %last, "resync started: this replica is not in the view");
             }
             Note::Undoing { to, from } => {
