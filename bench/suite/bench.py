@@ -43,7 +43,8 @@ class Bench:
     def rotate(self, contestants, measure, times=1):
         """Measures A B C A B C …: what disturbs the machine for a while then disturbs them all alike.
 
-        `times` as many rounds as usual. Gives a list of results for each name; `contestants` is a dict of name and whatever `measure` takes.
+        `times` as many rounds as usual. Gives a list of results for each name; `contestants` is a dict of name and
+        whatever `measure` takes.
         """
         found = {name: [] for name in contestants}
         rounds = self.rounds * times

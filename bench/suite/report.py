@@ -53,7 +53,9 @@ def overview(measured):
 
 
 def section(name, part, result):
-    length = "measured once" if name in parts.ONCE else f"{result['seconds']} s for each measurement, {result['rounds']} rounds"
+    length = f"{result['seconds']} s for each measurement, {result['rounds']} rounds"
+    if name in parts.ONCE:
+        length = "measured once"
     return f"### {part.TITLE}\n\n{part.HOW}\n\n`bench/run.sh {name}`; {length}.\n\n{part.table(result['raw'])}\n"
 
 

@@ -24,7 +24,12 @@ the medians of all rounds are given."""
 BOOKS = 1000
 MANY = 64
 TARGETS = {"transaction": 3.0, "statement": 1.5, "etcd": 2.0}
-NAMES = {"no-keys": "bookends, no keys", "transaction": "PostgreSQL, transaction", "statement": "PostgreSQL, one statement", "etcd": "etcd puts"}
+NAMES = {
+    "no-keys": "bookends, no keys",
+    "transaction": "PostgreSQL, transaction",
+    "statement": "PostgreSQL, one statement",
+    "etcd": "etcd puts",
+}
 
 
 def measure(bench):
