@@ -124,7 +124,7 @@ fn eviction() -> Configuration {
     Configuration {
         name: "eviction",
         about: "a member dies while a write is on its way, and comes back",
-        steps: 60,
+        steps: 100,
         whole: true,
         model: Model {
             prelude: in_office,

@@ -96,15 +96,17 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Asks the members that are not suspected for a sign of life.
+    /// Asks the members that are not suspected for a sign of life; where all are, each of them, for one that gives it is
+    /// no longer silent, and the others can be dropped.
     fn probe(&self) -> Vec<Effect<T>> {
-        let unsuspected =
-            self.members().filter(|node| self.peers.get(*node).is_some_and(|peer| peer.suspicion.is_none()));
+        let suspected = |node: &&NodeId| self.peers.get(*node).is_some_and(|peer| peer.suspicion.is_some());
+        let all = self.members().all(|node| suspected(&node));
         let message = match &self.office {
-            Office::Leading => self.empty_append(),
+            Office::Leading if !all => self.empty_append(),
             _ => ToReplica::Report,
         };
-        unsuspected.map(|node| Effect::Send { to: node.clone(), message: message.clone() }).collect()
+        let asked = self.members().filter(|node| all || !suspected(node));
+        asked.map(|node| Effect::Send { to: node.clone(), message: message.clone() }).collect()
     }
 
     /// Members that leave unanswered what they should have answered by now are suspected.
