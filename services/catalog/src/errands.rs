@@ -184,8 +184,9 @@ impl Errands {
                 // It is asked for once the last one is entered.
                 let took = self.page_handed_over.map(|handed_over| handed_over.elapsed());
                 sleep(took.unwrap_or_default().min(REST_MAX)).await;
-                let page = self.pull(config, secret, me, peer, &source, page).await;
-                self.or_failed(page.map(|page| Input::Pulled { source, page }), peer)
+                let resync = page.resync;
+                let pulled = self.pull(config, secret, me, peer, &source, page).await;
+                self.or_failed(pulled.map(|page| Input::Pulled { resync, source, page }), peer)
             }
             Errand::Snapshot { source, at_least } => {
                 let snapshot = self.snapshot(config, secret, me, peer, &source, at_least).await;
@@ -226,10 +227,10 @@ impl Errands {
                 _ => {}
             }
         };
-        if let Some(after) = next_page(&page) {
-            let call = peer.ask_for_page(self.shard, after)?;
-            peer.ahead = Some((PageWanted { after, ..wanted }, call));
-        }
+        // If it can't be asked now, it is when the page is wanted.
+        peer.ahead = next_page(&page).and_then(|after| {
+            Some((PageWanted { after, ..wanted }, peer.ask_for_page(self.shard, after).ok()?))
+        });
         Ok(page)
     }
 
@@ -267,6 +268,8 @@ impl Errands {
         let (file, path) = self.readers.scratch_file().map_err(ErrandError::Unusable)?.into_parts();
         let file_error = |source| ErrandError::File { path: path.to_path_buf(), source };
         let mut file = tokio::fs::File::from_std(file);
+        // The snapshot comes behind the page that was asked for ahead, and replaces it.
+        peer.ahead = None;
         let call = peer.next_call();
         peer.sender.send(&CatalogCall::Snapshot { call, shard: self.shard })?;
         let mut found = 0;

@@ -42,6 +42,8 @@ pub enum Input {
     },
     /// A page of a peer's log.
     Pulled {
+        /// For which of the replica's resyncs it was asked for.
+        resync: u64,
         /// Whose.
         source: NodeId,
         /// The page.
@@ -284,10 +286,12 @@ impl Driver {
                 let heeded = self.replica.heeds(&message);
                 self.remember(&from, heeded);
                 let effects = self.replica.handle(now, message);
-                self.carry_out_for(&from, effects);
+                self.carry_out_for(Some(&from), effects);
                 Vec::new()
             }
-            Input::Pulled { source, page } => self.replica.handle_pulled(now, &source, page),
+            // What another resync wanted is not this one's, and this one has asked for its own.
+            Input::Pulled { resync, .. } if resync != self.resyncs => Vec::new(),
+            Input::Pulled { resync: _, source, page } => self.replica.handle_pulled(now, &source, page),
             Input::Snapshot { file, snapshot } => self.install(file, &snapshot),
             Input::PullFailed => self.replica.handle_pull_failed(now),
             Input::Counted { asked, installs, sound } => self.counted(asked, installs, sound),
@@ -316,9 +320,13 @@ impl Driver {
     /// Keeps the links by which something can be said unasked. A late message of an earlier writer, or on a
     /// link that has been closed since, does not put its link in front of the one that counts.
     fn remember(&mut self, from: &LinkSender<CatalogReply>, heeded: bool) {
-        self.links.retain(|link| !link.is_closed() && !link.is_same(from));
-        let place = if heeded { self.links.len() } else { 0 };
-        self.links.insert(place, from.clone());
+        self.links.retain(|link| !link.is_closed());
+        if heeded {
+            self.links.retain(|link| !link.is_same(from));
+            self.links.push(from.clone());
+        } else if !self.links.iter().any(|link| link.is_same(from)) {
+            self.links.insert(0, from.clone());
+        }
     }
 
     fn install(&mut self, file: TempPath, snapshot: &CheckedSnapshot) -> Vec<Effect> {
@@ -347,18 +355,17 @@ impl Driver {
         }
     }
 
+    /// Carries out what nobody has asked for; whether there is anybody to be told of it or not.
     fn carry_out(&mut self, effects: Vec<Effect>) {
         if effects.is_empty() {
             return;
         }
-        match self.links.iter().rev().find(|link| !link.is_closed()).cloned() {
-            Some(link) => self.carry_out_for(&link, effects),
-            None => tracing::debug!(shard = %self.id, "nobody to tell"),
-        }
+        let link = self.links.iter().rev().find(|link| !link.is_closed()).cloned();
+        self.carry_out_for(link.as_ref(), effects);
     }
 
     /// Carries out effects in order; what a step leads to comes before what was left.
-    fn carry_out_for(&mut self, link: &LinkSender<CatalogReply>, effects: Vec<Effect>) {
+    fn carry_out_for(&mut self, link: Option<&LinkSender<CatalogReply>>, effects: Vec<Effect>) {
         let mut todo: std::collections::VecDeque<Effect> = effects.into();
         while let Some(effect) = todo.pop_front() {
             match effect {
@@ -384,7 +391,9 @@ impl Driver {
                 }
                 Effect::Send(said) => {
                     // If the link is gone, the writer asks again on the next one.
-                    drop(link.put(&CatalogReply::Replicate { shard: self.id, said }));
+                    if let Some(link) = link {
+                        drop(link.put(&CatalogReply::Replicate { shard: self.id, said }));
+                    }
                 }
                 Effect::Pull { source, after } => {
                     let page = PageWanted { resync: self.resyncs, after };
@@ -402,8 +411,10 @@ impl Driver {
                 Effect::Note(note) => self.note(&note),
             }
         }
-        // From here, without waking the link's own task.
-        link.push();
+        if let Some(link) = link {
+            // From here, without waking the link's own task.
+            link.push();
+        }
     }
 
     fn persist(&mut self, step: Step) -> Result<Done, StoreError> {
@@ -471,11 +482,14 @@ impl Driver {
 mod tests {
     use bytes::Bytes;
     use common::link::detached;
+    use protocol::command::{Action, Command, CommandKey, Scope};
     use protocol::entry::{EncodedCommand, Entry};
-    use protocol::ids::Chain;
-    use protocol::message::Append;
+    use protocol::ids::{Chain, Timestamp};
+    use protocol::message::{Append, Recover};
+    use protocol::view::{Member, View};
 
     use super::*;
+    use crate::store::MemoryStore;
 
     fn append(first: u64, entries: u64) -> Append {
         let entry = |index| Entry {
@@ -506,6 +520,58 @@ mod tests {
             Input::Message { message: ToReplica::Append(append), .. } => (append, next.is_some()),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Asks a shard how it stands, until it is as wanted. Each time by a link of its own.
+    fn stands(shard: &Shard, wanted: impl Fn(&Standing) -> bool) -> LinkSender<CatalogReply> {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let (link, unsent) = detached();
+            shard.send(Input::Message { from: link.clone(), message: ToReplica::Report });
+            let said = loop {
+                match unsent.take().unwrap().pop() {
+                    Some(CatalogReply::Replicate { said, .. }) => break said,
+                    Some(other) => panic!("{other:?}"),
+                    None => assert!(Instant::now() < end, "the shard says nothing"),
+                }
+                std::thread::yield_now();
+            };
+            match said.reply {
+                Reply::Standing(standing) if wanted(&standing) => return link,
+                _ => link.close(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_is_entered_with_nobody_there_to_be_told_and_one_for_another_resync_is_not() {
+        let MemoryStore { store, readers } = MemoryStore::new(ShardId(0), 1, 1, StoreId(1)).unwrap();
+        let source = NodeId::from("catalog-2");
+        let (shard, thread, _errands) = start(ShardId(0), "catalog-1".into(), store, readers).unwrap();
+        let entry = |name: &[u8]| {
+            let action = Action::RemoveBook { book: 1.try_into().unwrap() };
+            let command = Command { key: CommandKey::new(Scope::Admin, name), at: Timestamp(0), action };
+            Entry::after(Chain(0), Index(1), Epoch(1), EncodedCommand::of(&command))
+        };
+        let view = View {
+            shard: ShardId(0),
+            epoch: Epoch(1),
+            writer: "frontend-1".into(),
+            members: vec![Member { node: source.clone(), store: StoreId(2) }],
+            last_index: Index(0),
+        };
+        let (link, _unsent) = detached();
+        let recover = Recover { view, source: source.clone(), commit: Index(0), afresh: false };
+        shard.send(Input::Message { from: link.clone(), message: ToReplica::Recover(recover) });
+        link.close();
+        stands(&shard, |standing| standing.promise == Epoch(1)).close();
+        let wanted = entry(b"wanted");
+        for (resync, entry) in [(0, entry(b"late")), (1, wanted.clone())] {
+            let page = LogPage::Entries { entries: vec![entry], last: Index(1) };
+            shard.send(Input::Pulled { resync, source: source.clone(), page });
+        }
+        stands(&shard, |standing| (standing.last, standing.chain) == (Index(1), wanted.chain)).close();
+        thread.stop().unwrap();
     }
 
     #[test]
