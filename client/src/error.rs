@@ -1,6 +1,11 @@
 //! Why a call failed, sorted by what a caller can do about it.
 
 use common::api::ProblemBody;
+use serde_json::Value;
+
+/// The field of a problem that says what became of a write, and what it says where nobody knows.
+const OUTCOME: &str = "outcome";
+const UNKNOWN: &str = "unknown";
 
 /// A call that gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,34 @@ impl ClientError {
             Self::Unreachable { .. } => true,
             Self::Malformed { .. } => false,
         }
+    }
+
+    /// Whether the attempt at a write that ended so may have been carried out, or may still be.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Problem(problem) => match problem.more.get(OUTCOME).and_then(Value::as_str) {
+                Some(outcome) => outcome == UNKNOWN,
+                // A proxy's, that has lost the front end on the way.
+                None => matches!(problem.status, 502 | 504),
+            },
+            Self::Unreachable { source, .. } => !source.is_connect(),
+            Self::Malformed { .. } => true,
+        }
+    }
+
+    /// The error of a write of which another attempt may have been carried out: that one front end has not done it does
+    /// not mean that none has.
+    pub(crate) fn in_doubt(mut self) -> Self {
+        if let Self::Problem(problem) = &mut self
+            && problem.more.get(OUTCOME).and_then(Value::as_str) != Some(UNKNOWN)
+        {
+            problem.detail = format!(
+                "an attempt that was not answered may have been carried out; else: {}",
+                words(problem)
+            );
+            problem.more.insert(OUTCOME.to_owned(), UNKNOWN.into());
+        }
+        self
     }
 
     /// The status and the name of the problem, such as `(404, "not-found")`, if a front end stated one.
@@ -100,8 +133,8 @@ fn words(problem: &ProblemBody) -> &str {
 mod tests {
     use super::*;
 
-    fn problem(kind: &str, status: u16, detail: &str, more: serde_json::Value) -> ClientError {
-        let serde_json::Value::Object(more) = more else { panic!("an object") };
+    fn problem(kind: &str, status: u16, detail: &str, more: Value) -> ClientError {
+        let Value::Object(more) = more else { panic!("an object") };
         let (kind, title, detail) = (kind.to_owned(), "A title".to_owned(), detail.to_owned());
         ClientError::Problem(Box::new(ProblemBody { kind, title, status, detail, more }))
     }

@@ -179,6 +179,7 @@ impl Client {
         let mut failed: u32 = 0;
         let mut place = first;
         let mut stated = None;
+        let mut in_doubt = false;
         loop {
             let url = request.url(&inner.urls[place]);
             let left = deadline.saturating_duration_since(Instant::now());
@@ -196,11 +197,13 @@ impl Client {
                 }
             };
             failed = failed.saturating_add(1);
+            in_doubt |= request.key.is_some() && failure.error.leaves_doubt();
             let Some(wait) = inner.wait(request.patience, failed, &failure, deadline) else {
                 // An attempt that the deadline cut off tells less than the refusal before it.
                 let cut_off = left < attempt_max && matches!(failure.error, ClientError::Unreachable { .. });
                 let refusal = stated.filter(|_| cut_off);
-                return Err(refusal.unwrap_or_else(|| inner.named(failure.error, failed)));
+                let error = refusal.unwrap_or_else(|| inner.named(failure.error, failed));
+                return Err(if in_doubt { error.in_doubt() } else { error });
             };
             if matches!(failure.error, ClientError::Problem(_)) {
                 stated = Some(failure.error);

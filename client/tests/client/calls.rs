@@ -162,6 +162,29 @@ async fn an_attempt_that_the_deadline_cuts_off_leaves_the_refusal_before_it() {
 }
 
 #[tokio::test]
+async fn a_write_is_in_doubt_if_any_of_its_attempts_is() {
+    let (refusal, stall) = (|| Fault::Refuse(503, None), Fault::Stall(Duration::from_secs(60)));
+    let outcome = async |faults: [Fault; 2], left: Fault| {
+        let store = StandIn::start().await;
+        let [first, second] = faults;
+        store.then(first).then(second).always(left);
+        let deadline = Duration::from_secs(2);
+        let client = Client::builder().url(store.url()).deadline(deadline).build().unwrap();
+        match client.buy(id(1), 1).await.unwrap_err() {
+            ClientError::Problem(problem) => (problem.more["outcome"].clone(), problem.detail),
+            other => panic!("{other}"),
+        }
+    };
+    let doubt = "an attempt that was not answered may have been carried out; else: told to refuse";
+    let cut_off = outcome([refusal(), refusal()], stall).await;
+    assert_eq!(cut_off, ("unknown".into(), doubt.to_owned()));
+    let lost = outcome([Fault::LoseAnswer, refusal()], refusal()).await;
+    assert_eq!(lost, ("unknown".into(), doubt.to_owned()));
+    let refused = outcome([refusal(), refusal()], refusal()).await;
+    assert_eq!(refused, ("not-done".into(), "told to refuse".to_owned()));
+}
+
+#[tokio::test]
 async fn only_admin_calls_carry_the_token() {
     let store = StandIn::start().await;
     let with = client(&[store.url()]);

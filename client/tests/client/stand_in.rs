@@ -201,7 +201,7 @@ fn respond((status, body): (u16, Value)) -> Response {
 }
 
 fn refusal(status: u16, retry_after: Option<u64>) -> Response {
-    let (_, body) = problem(status, "told-to", "told to refuse", json!({}));
+    let (_, body) = problem(status, "told-to", "told to refuse", json!({"outcome": "not-done"}));
     let mut response = respond((status, body));
     if let Some(seconds) = retry_after {
         response.headers_mut().insert("retry-after", seconds.into());
