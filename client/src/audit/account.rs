@@ -35,6 +35,14 @@ impl Account {
         self.states[..after].last().and_then(|(_, balance)| *balance)
     }
 
+    /// Whether all that is known of a version is that the book was removed before it. Books that are loaded without ids
+    /// get the lowest that are free, and the ledger does not say which: it may be there again.
+    fn was_removed_before(&self, version: u64) -> bool {
+        let after = self.states.partition_point(|(index, _)| *index <= version);
+        let gone = self.states[..after].iter().rev().take_while(|(_, balance)| balance.is_none());
+        gone.last().is_some_and(|(removed, _)| *removed < version)
+    }
+
     fn last(&self) -> Option<Balance> {
         self.states.last().and_then(|(_, balance)| *balance)
     }
@@ -51,10 +59,35 @@ pub(super) fn judge(evidence: &Evidence, start: Option<&Start>) -> Result<Report
     judge_orders(evidence, &mut report);
     evidence.shards.iter().for_each(|shard| judge_replicas(shard.shard, &shard.replicas, &mut report.faults));
     let left = |account: &Account| account.last().and_then(Balance::left);
-    let books = accounts.iter().filter_map(|(id, account)| Some((*id, left(account)?)));
+    let mut books = at_the_end(evidence, &report.unproven);
+    books.extend(accounts.iter().filter_map(|(id, account)| Some((*id, left(account)?))));
     let indexes = evidence.ledgers.iter().map(|ledger| ledger.end);
-    report.end = Some(Start { indexes: indexes.collect(), books: books.collect() });
+    report.end = Some(Start { indexes: indexes.collect(), books });
     Ok(report)
+}
+
+/// The stocks at the end of the ledgers of books of which nothing is known but how they were listed: what was so far is
+/// not proven, but what comes will be.
+fn at_the_end(evidence: &Evidence, unproven: &[BookId]) -> BTreeMap<BookId, u64> {
+    let unproven: BTreeSet<&BookId> = unproven.iter().collect();
+    let listed = evidence.books.iter().filter(|book| unproven.contains(&book.id));
+    let mut known: BTreeMap<BookId, (u64, Option<Balance>)> = listed
+        .map(|book| (book.id, (book.version, Some(Balance { stocked: book.quantity, sold: 0 }))))
+        .collect();
+    for ledger in &evidence.ledgers {
+        for change in &ledger.moves {
+            for (id, step) in steps(&change.change) {
+                if let Some((version, balance)) =
+                    known.get_mut(&id).filter(|(version, _)| *version < change.index)
+                {
+                    // What was delivered before the ledger begins is not in it.
+                    *balance = balance.filter(|_| ledger.begins <= *version + 1);
+                    *balance = after(*balance, step);
+                }
+            }
+        }
+    }
+    known.into_iter().filter_map(|(id, (_, balance))| Some((id, balance?.left()?))).collect()
 }
 
 /// Follows each book through the ledgers.
@@ -138,7 +171,7 @@ fn judge_books(evidence: &Evidence, accounts: &BTreeMap<BookId, Account>, report
     for book in &evidence.books {
         let account = accounts.get(&book.id).unwrap_or(&none);
         let was_known = account.states.iter().any(|(index, state)| *index <= book.version && state.is_some());
-        if !was_known {
+        if !was_known || account.was_removed_before(book.version) {
             report.unproven.push(book.id);
             continue;
         }
@@ -301,6 +334,41 @@ mod tests {
         // It may have gone while the books were listed.
         evidence.ledgers[0].known = 3;
         assert_eq!(faults(&evidence), []);
+    }
+
+    #[test]
+    fn a_book_that_may_have_been_loaded_again_without_its_id_is_not_proven() {
+        let mut evidence = good();
+        evidence.books.push(book(2, 4, 7));
+        evidence.ledgers[0].end = 8;
+        evidence.ledgers[0]
+            .moves
+            .push(LedgerMove { index: 8, change: StockChange::Added { id: id(2), amount: 3 } });
+        for version in [7, 8] {
+            evidence.books[1] = book(2, if version == 7 { 4 } else { 7 }, version);
+            let report = judge(&evidence, None).unwrap();
+            assert_eq!((report.unproven, report.faults), (vec![id(2)], vec![]), "{version}");
+            // The next audit knows what this one has seen.
+            let end = report.end.unwrap();
+            assert_eq!(end, Start { indexes: vec![8], books: [(id(1), 5), (id(2), 7)].into() }, "{version}");
+        }
+        let end = judge(&evidence, None).unwrap().end.unwrap();
+        let later = judge(&evidence, Some(&end)).unwrap();
+        assert!(later.is_balanced() && later.unproven.is_empty(), "{later:?}");
+    }
+
+    #[test]
+    fn an_audit_is_saved_with_the_stocks_that_it_could_not_prove_but_see() {
+        let mut evidence = good();
+        evidence.ledgers[0].moves.remove(0);
+        evidence.ledgers[0].begins = 2;
+        let saved = |evidence: &Evidence| judge(evidence, None).unwrap().end.unwrap().books;
+        assert_eq!(saved(&evidence), [(id(1), 5)].into());
+        // Listed before the last sale, or before what the ledger has not.
+        evidence.books = vec![book(1, 6, 3)];
+        assert_eq!(saved(&evidence), [(id(1), 5)].into());
+        evidence.ledgers[0].begins = 5;
+        assert_eq!(saved(&evidence), BTreeMap::new());
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!
 //! **The beginning.** A log is cut at its old end, and with it goes what is known of deliveries. An audit can
 //! be saved as a [`Start`] for later ones. Of a book whose beginning is neither in the log nor in a start,
-//! the stock is not proven; the report says of how many.
+//! the stock is not proven; the report says of how many. It is saved as it was seen: what comes after is proven.
 
 mod account;
 mod evidence;
