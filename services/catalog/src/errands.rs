@@ -2,9 +2,8 @@
 //! a recount of its own rows.
 //!
 //! One errand at a time, in order; a replica in resync waits for each before it asks for the next. The
-//! link to the peer is kept from one page to the next, and while the replica enters a page the peer is asked for the one
-//! behind it. Between pages there is a rest: a replica that levels serves nobody yet, and may share its machine with
-//! those who do.
+//! link to the peer is kept from one page to the next. Between pages there is a rest: a replica that levels serves
+//! nobody yet, and may share its machine with those who do.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +18,6 @@ use common::secret::Secret;
 use common::shutdown::Shutdown;
 use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, SnapshotFacts};
 use protocol::ids::{Epoch, Index, NodeId, ShardId};
-use protocol::resync::NEARLY_LEVEL;
 use tempfile::TempPath;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -44,10 +42,12 @@ const REST_MAX: Duration = Duration::from_millis(5);
 pub enum Errand {
     /// A page of a peer's log.
     Pull {
+        /// For which of the replica's resyncs.
+        resync: u64,
         /// Whose.
         source: NodeId,
-        /// Which.
-        page: PageWanted,
+        /// After which index.
+        after: Index,
     },
     /// A snapshot of a peer.
     Snapshot {
@@ -63,16 +63,6 @@ pub enum Errand {
         /// How many snapshots had been installed.
         installs: u64,
     },
-}
-
-/// A page of a peer's log. For another resync it is not the same: the promise of that one may be newer than a call for
-/// this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageWanted {
-    /// For which of the replica's resyncs.
-    pub resync: u64,
-    /// After which index.
-    pub after: Index,
 }
 
 /// Why an errand came to nothing.
@@ -117,28 +107,8 @@ struct Peer {
     node: NodeId,
     sender: LinkSender<CatalogCall>,
     receiver: LinkReceiver<CatalogReply>,
-    calls: u64,
-    /// A page that it was asked for before the replica wanted it.
-    ahead: Option<(PageWanted, CallId)>,
     /// Writes the link's outbox; ends with the link.
     _flush: JoinSet<()>,
-}
-
-impl Peer {
-    fn next_call(&mut self) -> CallId {
-        self.calls += 1;
-        CallId(self.calls)
-    }
-
-    fn ask_for_page(&mut self, shard: ShardId, after: Index) -> Result<CallId, link::Closed> {
-        let call = self.next_call();
-        self.sender.send(&CatalogCall::Pull { call, shard, after })?;
-        Ok(call)
-    }
-
-    async fn recv(&mut self) -> Result<CatalogReply, ErrandError> {
-        Ok(timeout(PEER_PATIENCE, self.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??)
-    }
 }
 
 impl Errands {
@@ -180,13 +150,12 @@ impl Errands {
         peer: &mut Option<Peer>,
     ) -> Input {
         match errand {
-            Errand::Pull { source, page } => {
+            Errand::Pull { resync, source, after } => {
                 // It is asked for once the last one is entered.
                 let took = self.page_handed_over.map(|handed_over| handed_over.elapsed());
                 sleep(took.unwrap_or_default().min(REST_MAX)).await;
-                let resync = page.resync;
-                let pulled = self.pull(config, secret, me, peer, &source, page).await;
-                self.or_failed(pulled.map(|page| Input::Pulled { resync, source, page }), peer)
+                let page = self.pull(config, secret, me, peer, &source, after).await;
+                self.or_failed(page.map(|page| Input::Pulled { resync, source, page }), peer)
             }
             Errand::Snapshot { source, at_least } => {
                 let snapshot = self.snapshot(config, secret, me, peer, &source, at_least).await;
@@ -214,24 +183,19 @@ impl Errands {
         me: &NodeId,
         peer: &mut Option<Peer>,
         source: &NodeId,
-        wanted: PageWanted,
+        after: Index,
     ) -> Result<LogPage, ErrandError> {
         let peer = reach(config, secret, me, peer, source).await?;
-        let call = match peer.ahead.take() {
-            Some((ahead, call)) if ahead == wanted => call,
-            _ => peer.ask_for_page(self.shard, wanted.after)?,
-        };
-        let page = loop {
-            match peer.recv().await? {
-                CatalogReply::Pulled { call: answered, page } if answered == call => break page,
+        let call = CallId(after.0);
+        peer.sender.send(&CatalogCall::Pull { call, shard: self.shard, after })?;
+        loop {
+            let reply =
+                timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
+            match reply {
+                CatalogReply::Pulled { call: answered, page } if answered == call => return Ok(page),
                 _ => {}
             }
-        };
-        // If it can't be asked now, it is when the page is wanted.
-        peer.ahead = next_page(&page).and_then(|after| {
-            Some((PageWanted { after, ..wanted }, peer.ask_for_page(self.shard, after).ok()?))
-        });
-        Ok(page)
+        }
     }
 
     async fn snapshot(
@@ -268,13 +232,13 @@ impl Errands {
         let (file, path) = self.readers.scratch_file().map_err(ErrandError::Unusable)?.into_parts();
         let file_error = |source| ErrandError::File { path: path.to_path_buf(), source };
         let mut file = tokio::fs::File::from_std(file);
-        // The snapshot comes behind the page that was asked for ahead, and replaces it.
-        peer.ahead = None;
-        let call = peer.next_call();
+        let call = CallId(u64::MAX);
         peer.sender.send(&CatalogCall::Snapshot { call, shard: self.shard })?;
         let mut found = 0;
         loop {
-            match peer.recv().await? {
+            let reply =
+                timeout(PEER_PATIENCE, peer.receiver.recv()).await.map_err(|_| ErrandError::TimedOut)??;
+            match reply {
                 CatalogReply::SnapshotPart { call: of, bytes } if of == call => {
                     found += bytes.len() as u64;
                     file.write_all(&bytes).await.map_err(file_error)?;
@@ -296,12 +260,6 @@ impl Errands {
     }
 }
 
-/// After which index the page behind this one begins, if the replica is sure to want it: nearly level, it asks to join.
-fn next_page(page: &LogPage) -> Option<Index> {
-    let LogPage::Entries { entries, last } = page else { return None };
-    entries.last().map(|entry| entry.index).filter(|end| last.0 > end.0 + NEARLY_LEVEL)
-}
-
 /// The link to a peer, opened if there is none.
 async fn reach<'a>(
     config: &Config,
@@ -320,10 +278,7 @@ async fn reach<'a>(
         let Opened { sender, receiver, flush } = link::open(connected);
         let mut task = JoinSet::new();
         task.spawn(flush.run());
-        *peer = Some(Peer { node: node.clone(), sender, receiver, calls: 0, ahead: None, _flush: task });
+        *peer = Some(Peer { node: node.clone(), sender, receiver, _flush: task });
     }
     peer.as_mut().ok_or(ErrandError::TimedOut)
 }
-
-#[cfg(test)]
-mod tests;

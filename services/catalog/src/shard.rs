@@ -21,7 +21,7 @@ use protocol::writer::BATCH_ENTRIES_MAX;
 use tempfile::TempPath;
 use tokio::sync::oneshot;
 
-use crate::errands::{Errand, Errands, PageWanted};
+use crate::errands::{Errand, Errands};
 use crate::store::{CheckedSnapshot, Readers, Store, StoreError};
 
 /// How many inputs may wait for the thread. A writer has one batch on its way at a time, so few ever
@@ -396,8 +396,7 @@ impl Driver {
                     }
                 }
                 Effect::Pull { source, after } => {
-                    let page = PageWanted { resync: self.resyncs, after };
-                    self.ask(Errand::Pull { source, page });
+                    self.ask(Errand::Pull { resync: self.resyncs, source, after });
                 }
                 Effect::FetchSnapshot { source, at_least } => {
                     self.ask(Errand::Snapshot { source, at_least });
