@@ -34,8 +34,8 @@ const ERRANDS_MAX: usize = 16;
 /// store takes seconds before its first part comes.
 const PEER_PATIENCE: Duration = Duration::from_secs(30);
 /// After a page the replica rests for as long as it took to enter it, but no longer than this: so a hundred thousand
-/// entries take half a second more at the most.
-const REST_MAX: Duration = Duration::from_millis(5);
+/// entries take four tenths of a second more at the most.
+const REST_MAX: Duration = Duration::from_millis(4);
 
 /// Something to fetch.
 #[derive(Debug)]
