@@ -2,8 +2,7 @@
 //! a recount of its own rows.
 //!
 //! One errand at a time, in order; a replica in resync waits for each before it asks for the next. The
-//! link to the peer is kept from one page to the next. Between pages there is a rest: a replica that levels serves
-//! nobody yet, and may share its machine with those who do.
+//! link to the peer is kept from one page to the next.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::pace::Pace;
 use crate::shard::Input;
 use crate::store::{Readers, StoreError};
 use crate::upkeep;
@@ -33,9 +33,6 @@ const ERRANDS_MAX: usize = 16;
 /// How long a peer may take for a page or for the next part of a snapshot. Making a snapshot of a large
 /// store takes seconds before its first part comes.
 const PEER_PATIENCE: Duration = Duration::from_secs(30);
-/// After a page the replica rests for as long as it took to enter it, but no longer than this: so a hundred thousand
-/// entries take four tenths of a second more at the most.
-const REST_MAX: Duration = Duration::from_millis(4);
 
 /// Something to fetch.
 #[derive(Debug)]
@@ -99,8 +96,8 @@ pub struct Errands {
     readers: Readers,
     requests: mpsc::Receiver<Errand>,
     inputs: SyncSender<Input>,
-    /// When the last page was handed over; none if something else was.
-    page_handed_over: Option<Instant>,
+    /// The resync that goes on, and its pace.
+    pace: Option<(u64, Pace)>,
 }
 
 struct Peer {
@@ -115,7 +112,7 @@ impl Errands {
     /// The errands of a shard, and where to ask for them.
     pub fn new(shard: ShardId, readers: Readers, inputs: SyncSender<Input>) -> (Self, mpsc::Sender<Errand>) {
         let (sender, requests) = mpsc::channel(ERRANDS_MAX);
-        (Self { shard, readers, requests, inputs, page_handed_over: None }, sender)
+        (Self { shard, readers, requests, inputs, pace: None }, sender)
     }
 
     /// Carries out errands until shutdown.
@@ -131,7 +128,6 @@ impl Errands {
                 input = self.carry_out(errand, &config, &secret, &me, &mut peer) => input,
                 () = shutdown.wait() => return,
             };
-            self.page_handed_over = matches!(input, Input::Pulled { .. }).then(Instant::now);
             let inputs = self.inputs.clone();
             // The thread may be busy with a large batch: its queue is waited for off the runtime.
             let handed_over = tokio::task::spawn_blocking(move || inputs.send(input)).await;
@@ -142,7 +138,7 @@ impl Errands {
     }
 
     async fn carry_out(
-        &self,
+        &mut self,
         errand: Errand,
         config: &Config,
         secret: &Secret,
@@ -152,9 +148,16 @@ impl Errands {
         match errand {
             Errand::Pull { resync, source, after } => {
                 // It is asked for once the last one is entered.
-                let took = self.page_handed_over.map(|handed_over| handed_over.elapsed());
-                sleep(took.unwrap_or_default().min(REST_MAX)).await;
+                let before = self.pace.take().filter(|(of, _)| *of == resync).map(|(_, pace)| pace);
+                if let Some(pace) = before {
+                    sleep(pace.rest(Instant::now())).await;
+                }
+                let asked = Instant::now();
                 let page = self.pull(config, secret, me, peer, &source, after).await;
+                if let Ok(LogPage::Entries { entries, last }) = &page {
+                    let upto = entries.last().map_or(after, |entry| entry.index);
+                    self.pace = Some((resync, Pace::with_page(before, asked, entries.len(), upto, *last)));
+                }
                 self.or_failed(page.map(|page| Input::Pulled { resync, source, page }), peer)
             }
             Errand::Snapshot { source, at_least } => {

@@ -12,11 +12,13 @@
 //! - [`store`]: the SQLite file of a shard: tables, log, snapshots.
 //! - [`shard`]: the thread that owns a file's writer and drives the protocol's replica.
 //! - [`errands`]: what a replica needs from elsewhere: a peer's log, a snapshot, a recount.
+//! - [`pace`]: how fast pages of a log are asked for.
 //! - [`api`]: what front ends and peers may ask over a link.
 //! - [`upkeep`]: checkpoints and the scrub, in the background.
 
 pub mod api;
 pub mod errands;
+pub mod pace;
 pub mod restore;
 pub mod shard;
 pub mod store;
