@@ -165,7 +165,7 @@ impl Errands {
                 self.or_failed(snapshot, peer)
             }
             Errand::Recount { epoch, installs } => {
-                let sound = upkeep::count(self.shard, self.readers.clone()).await;
+                let sound = upkeep::count(self.shard, self.readers.clone(), Readers::recount).await;
                 Input::Counted { asked: Some(epoch), installs, sound }
             }
         }

@@ -8,7 +8,7 @@ use protocol::ids::ShardId;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::shard::{Input, Shard};
-use crate::store::{Readers, Recount};
+use crate::store::{Readers, Recount, StoreError};
 
 /// How often the write-ahead log is moved into the file. Often enough that it stays small under load,
 /// and that a start has little to replay.
@@ -48,7 +48,7 @@ async fn checkpoints(shard: &Shard) {
 async fn scrubs(shard: &Shard) {
     loop {
         let installs = shard.installs();
-        let sound = count(shard.id, shard.readers.clone()).await;
+        let sound = count(shard.id, shard.readers.clone(), Readers::scrub).await;
         let came_to_something = sound.is_ok();
         let told = shard.send(Input::Counted { asked: None, installs, sound });
         tokio::time::sleep(if told && came_to_something { SCRUB_EVERY } else { SCRUB_AGAIN }).await;
@@ -56,9 +56,13 @@ async fn scrubs(shard: &Shard) {
 }
 
 /// Whether the rows give the digest that is kept, off the runtime; or why nothing can be said of that.
-pub(crate) async fn count(shard: ShardId, readers: Readers) -> Result<bool, String> {
+pub(crate) async fn count(
+    shard: ShardId,
+    readers: Readers,
+    count: fn(&Readers) -> Result<Recount, StoreError>,
+) -> Result<bool, String> {
     let began = Instant::now();
-    let recount = tokio::task::spawn_blocking(move || readers.recount()).await;
+    let recount = tokio::task::spawn_blocking(move || count(&readers)).await;
     let took = began.elapsed();
     match recount {
         Ok(Ok(recount)) => {

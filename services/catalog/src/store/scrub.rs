@@ -1,6 +1,8 @@
 //! The scrub: the digest counted anew from the rows, and the chain followed through the log.
 
 use std::ops::ControlFlow;
+use std::thread;
+use std::time::Instant;
 
 use protocol::ids::{Digest, Index};
 use rusqlite::Connection;
@@ -12,6 +14,9 @@ use super::meta::Meta;
 use super::read::Readers;
 use super::snapshot::check_log;
 use super::{StoreError, keys, outcomes};
+
+/// After so many rows a scrub rests.
+const ROWS_AT_A_TIME: u32 = 1024;
 
 /// What a recount found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,34 @@ impl Recount {
     }
 }
 
+/// How rows are gone through: in one go, or with rests as long as the work.
+#[derive(Debug)]
+pub(super) struct Gait {
+    /// How many rows until the next rest, and since when.
+    before_rest: Option<(u32, Instant)>,
+}
+
+impl Gait {
+    pub(super) fn brisk() -> Self {
+        Self { before_rest: None }
+    }
+
+    fn restful() -> Self {
+        Self { before_rest: Some((ROWS_AT_A_TIME, Instant::now())) }
+    }
+
+    /// A row is done.
+    #[expect(clippy::disallowed_methods, reason = "a rest is for a time, whatever happens meanwhile")]
+    pub(super) fn step(&mut self) {
+        let Some((left, since)) = &mut self.before_rest else { return };
+        *left -= 1;
+        if *left == 0 {
+            thread::sleep(since.elapsed());
+            *self = Self::restful();
+        }
+    }
+}
+
 impl Readers {
     /// Counts the digest anew from all rows, in one read transaction. Takes seconds for a million rows,
     /// and holds the write-ahead log back for as long.
@@ -43,14 +76,22 @@ impl Readers {
     /// # Errors
     /// If the database can't be read, or its log is not what it was: nobody could level by it.
     pub fn recount(&self) -> Result<Recount, StoreError> {
-        self.look(|conn| recount(conn))
+        self.look(|conn| recount(conn, Gait::brisk()))
+    }
+
+    /// A recount that no write waits for: half of its time it rests, for those who are served meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Readers::recount`].
+    pub fn scrub(&self) -> Result<Recount, StoreError> {
+        self.look(|conn| recount(conn, Gait::restful()))
     }
 }
 
 /// Counts within the transaction of a connection.
-pub(super) fn recount(conn: &Connection) -> Step<Recount> {
+pub(super) fn recount(conn: &Connection, mut gait: Gait) -> Step<Recount> {
     let meta = Meta::load(conn)?;
-    check_log(conn, &meta)?;
+    check_log(conn, &meta, &mut gait)?;
     let standing = meta.standing;
     let mut sum = Sum::default();
     let mut books = conn.prepare_cached(&format!("SELECT {BOOK_COLUMNS}, topic_key FROM {BOOK_TABLES}"))?;
@@ -60,6 +101,7 @@ pub(super) fn recount(conn: &Connection) -> Step<Recount> {
         let book = BookRow::read(row)?;
         book.count(Sign::Plus, row.get_ref(11)?.as_str().map_err(rusqlite::Error::from)?, &mut sum);
         whole += 1;
+        gait.step();
     }
     // A half of a book is in no row that is read.
     for table in ["books", "stock"] {
@@ -75,11 +117,13 @@ pub(super) fn recount(conn: &Connection) -> Step<Recount> {
         if keys::is_settled(hash, row.index, standing.last) {
             settled.plus(&(hash, row.index));
         }
+        gait.step();
         Ok(ControlFlow::Continue(()))
     })?;
     let mut keys = conn.prepare_cached("SELECT hash, idx FROM keys")?;
     for key in keys.query_map([], keys::read)? {
         settled.minus(&key?);
+        gait.step();
     }
     Ok(Recount {
         index: standing.last,

@@ -23,7 +23,7 @@ use super::meta::{Meta, Part};
 use super::migrations::migrate;
 use super::read::Readers;
 use super::schema::{self, Place};
-use super::scrub::Recount;
+use super::scrub::{Gait, Recount};
 use super::{log, scrub};
 
 /// What the name of a scratch file has behind the database's: leftovers are found and removed by it.
@@ -203,7 +203,7 @@ fn check(copy: &Connection, facts: &SnapshotFacts, part: Part) -> Step<()> {
     if meta.part != part || found != ((facts.last, facts.chain), facts.digest) {
         return bad("it does not hold what it should".to_owned());
     }
-    let Recount { counted, topics_fit, keys_fit, .. } = scrub::recount(copy)?;
+    let Recount { counted, topics_fit, keys_fit, .. } = scrub::recount(copy, Gait::brisk())?;
     if counted != facts.digest {
         return bad(format!("its rows have the digest {counted} instead of {}", facts.digest));
     }
@@ -217,7 +217,7 @@ fn check(copy: &Connection, facts: &SnapshotFacts, part: Part) -> Step<()> {
 }
 
 /// Whether the log is without gaps and its chain unbroken up to the end.
-pub(super) fn check_log(copy: &Connection, meta: &Meta) -> Step<()> {
+pub(super) fn check_log(copy: &Connection, meta: &Meta, gait: &mut Gait) -> Step<()> {
     let mut before = None;
     let mut last_epoch = Epoch(0);
     log::each_above(copy, Index(0), |entry| {
@@ -231,6 +231,7 @@ pub(super) fn check_log(copy: &Connection, meta: &Meta) -> Step<()> {
         }
         before = Some((entry.index, entry.chain));
         last_epoch = entry.epoch;
+        gait.step();
         Ok(ControlFlow::Continue(()))
     })?;
     if before.unwrap_or_default() != meta.end() || last_epoch != meta.last_epoch {
