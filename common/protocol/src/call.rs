@@ -181,9 +181,9 @@ pub enum Query {
     Topics,
     /// Sales in the order of the log.
     Sales {
-        /// The first one wanted is after this index.
+        /// The first entry wanted is after this index.
         after: Index,
-        /// At most so many.
+        /// At most so many entries are looked at.
         limit: u32,
     },
     /// The chain at an index, to find out whether a follower knows the same history.
@@ -262,12 +262,10 @@ pub enum Content {
     Sales {
         /// The sales.
         sales: Vec<(Index, Order)>,
-        /// Whether more follow.
-        more: bool,
-        /// The replica's last index when it was read.
-        last: Index,
-        /// The chain there.
-        chain: Chain,
+        /// The stretch of the log that they are from ends here.
+        upto: Index,
+        /// The chain there, if it is where the replica's log ended when it was read.
+        chain: Option<Chain>,
     },
     /// The chain at an index, if the log still has it.
     ChainAt(Option<Chain>),

@@ -114,12 +114,8 @@ impl World {
                 follower.state = State::Feeding;
             }
             (State::Checking, Some(_)) => self.start_over(id, order),
-            (State::Reading, Some(Content::Sales { sales, more, last, chain })) => {
+            (State::Reading, Some(Content::Sales { sales, upto, chain })) => {
                 let after = follower.after;
-                let (upto, chain) = match sales.last() {
-                    Some((index, _)) if more => (*index, None),
-                    _ => (last, Some(chain)),
-                };
                 follower.after = upto;
                 follower.state = State::Feeding;
                 self.feed(id, order, Feed { shard: SHARD, after, upto, chain, sales });

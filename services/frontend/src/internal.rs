@@ -19,7 +19,7 @@ use crate::writers::{ShardEvent, Ticket};
 /// How long sales gather before they are fed on, as long as nobody looks for an order. A feed costs every order node
 /// a transaction, however many sales it has.
 const GATHER: Duration = Duration::from_millis(20);
-/// How many sales a page has that is read from a replica for a follower.
+/// How many entries are looked at for a page of sales that is read from a replica for a follower.
 const SALES_PAGE: u32 = 2000;
 
 type Replies = LinkSender<InternalReply>;
@@ -155,14 +155,8 @@ async fn is_same_history(app: &App, shard: ShardId, at: Index, chain: Chain) -> 
 async fn read_feed(app: &App, shard: ShardId, after: Index) -> Result<Feed, Failure> {
     let query = Query::Sales { after, limit: SALES_PAGE };
     match app.read(shard, query.clone()).await?.0 {
-        Content::Sales { sales, more, last, chain } => {
-            // Released by R1: everything up to `last` is committed.
-            let (upto, chain) = match sales.last() {
-                Some((index, _)) if more => (*index, None),
-                _ => (last, Some(chain)),
-            };
-            Ok(Feed { shard, after, upto, chain, sales })
-        }
+        // Released by R1: everything up to there is committed.
+        Content::Sales { sales, upto, chain } => Ok(Feed { shard, after, upto, chain, sales }),
         _ => Err(Failure::unexpected(&query)),
     }
 }

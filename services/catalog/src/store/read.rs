@@ -190,20 +190,17 @@ fn topics(conn: &Connection) -> Step<Content> {
 
 fn sales(conn: &Connection, after: Index, limit: u32) -> Step<Answer> {
     let meta = Meta::load(conn)?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (last, chain) = meta.end();
+    let upto = Index(after.0.saturating_add(limit.max(1).into())).min(last);
     let mut sales: Vec<(Index, Order)> = Vec::new();
-    let mut more = false;
     outcomes::each_above(conn, after, |row| {
-        let Some(order) = row.sale()? else { return Ok(ControlFlow::Continue(())) };
-        more = sales.len() == limit;
-        if more {
+        if row.index > upto {
             return Ok(ControlFlow::Break(()));
         }
-        sales.push((row.index, order));
+        sales.extend(row.sale()?.map(|order| (row.index, order)));
         Ok(ControlFlow::Continue(()))
     })?;
-    let (last, chain) = meta.end();
-    let content = Content::Sales { sales, more, last, chain };
+    let content = Content::Sales { sales, upto, chain: (upto == last).then_some(chain) };
     let version = if mutant!(FeedBeyondCommit) { Version::default() } else { meta.version() };
     Ok(Answer { version, content })
 }

@@ -76,7 +76,7 @@ fn a_file_of_version_2_is_brought_up_to_date_when_it_is_opened() {
     assert_eq!((standing.promise, standing.view.map(|view| view.epoch)), (Epoch(9), Some(Epoch(9))));
     // The digest is that of the rows as they are now.
     fixture.dump();
-    let Content::Sales { sales: orders, more: false, last: LAST, .. } =
+    let Content::Sales { sales: orders, upto: LAST, chain: Some(_) } =
         fixture.read(&Query::Sales { after: Index(0), limit: 100 }).content
     else {
         panic!("it has its sales")

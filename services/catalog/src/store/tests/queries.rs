@@ -101,18 +101,22 @@ fn sales_come_in_the_order_of_the_log() {
         other => panic!("{other:?}"),
     });
     let sales = |after, limit| match fixture.read(&Query::Sales { after: Index(after), limit }).content {
-        Content::Sales { sales, more, last, chain } => {
-            assert_eq!((last, chain), fixture.history.last());
-            (sales, more)
+        Content::Sales { sales, upto, chain } => {
+            let (last, chain_there) = fixture.history.last();
+            assert_eq!(chain, (upto == last).then_some(chain_there));
+            (sales, upto.0)
         }
         other => panic!("{other:?}"),
     };
     let [first, second] = orders.map(|order| order);
-    assert_eq!(sales(0, 9), (vec![(Index(2), first.clone()), (Index(4), second.clone())], false));
-    assert_eq!(sales(0, 1), (vec![(Index(2), first)], true));
-    assert_eq!(sales(2, 1), (vec![(Index(4), second)], false));
-    assert_eq!(sales(4, 1), (vec![], false));
-    assert_eq!(sales(0, 0), (vec![], true));
+    assert_eq!(sales(0, 9), (vec![(Index(2), first.clone()), (Index(4), second.clone())], 4));
+    assert_eq!(sales(0, 4), (vec![(Index(2), first.clone()), (Index(4), second.clone())], 4));
+    assert_eq!(sales(0, 3), (vec![(Index(2), first)], 3));
+    assert_eq!(sales(2, 1), (vec![], 3));
+    assert_eq!(sales(3, 1), (vec![(Index(4), second)], 4));
+    assert_eq!(sales(4, 1), (vec![], 4));
+    // Asked for none it looks at one, so that whoever asks gets on.
+    assert_eq!(sales(0, 0), (vec![], 1));
 }
 
 #[test]
