@@ -30,7 +30,8 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// An order, if there is one. That there is none is said only after catching up.
+    /// An order, if there is one. That there is none is said only after catching up, and of a book that has not
+    /// begun anew meanwhile.
     ///
     /// # Errors
     /// If it can't be told now, and why.
@@ -39,8 +40,14 @@ impl Lookup {
         if let Some(order) = self.read(find).await? {
             return Ok(Some(order));
         }
-        self.catch_up().await?;
-        self.read(find).await
+        loop {
+            let restarts = self.restarts();
+            self.catch_up().await?;
+            let found = self.read(find).await?;
+            if found.is_some() || self.restarts() == restarts {
+                return Ok(found);
+            }
+        }
     }
 
     /// A page of orders, newest first, and whether more follow. Where catching up is not possible, what
@@ -67,6 +74,10 @@ impl Lookup {
         timeout(self.patience, follow).await.unwrap_or_else(|_| {
             Err(format!("the book of orders has not caught up with the shards in {:?}", self.patience))
         })
+    }
+
+    fn restarts(&self) -> u64 {
+        self.places.borrow().values().map(|place| place.restarts).sum()
     }
 
     async fn commit_indexes(&self) -> Result<Vec<(ShardId, Index)>, String> {
@@ -116,4 +127,68 @@ impl Lookup {
 
 fn reached(places: &Places, shard: ShardId) -> Index {
     places.get(&shard).map(|place| place.reached).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use common::link::{self, Pending, Unsent};
+    use tokio::task::{JoinSet, yield_now};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::book::Book;
+    use crate::buys::Line;
+    use crate::projection::Place;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// The book is where it must be, after so many restarts.
+    fn at(restarts: u64) -> Places {
+        let mut place = Place::default();
+        (place.restarts, place.reached) = (restarts, Index(7));
+        BTreeMap::from([(ShardId(0), place)])
+    }
+
+    async fn next_call(unsent: &Unsent<InternalCall>) -> InternalCall {
+        let taken = async {
+            loop {
+                if let Some(call) = unsent.take().unwrap().pop() {
+                    return call;
+                }
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, taken).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_book_that_began_anew_is_caught_up_with_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let buys = Arc::new(Buys::new(PATIENCE));
+        let (sender, unsent) = link::detached();
+        let line = Line { sender, commits: Pending::default() };
+        let commits = line.commits.clone();
+        let _up = buys.line_up(0, line, Instant::now());
+        let (published, places) = watch::channel(at(0));
+        let lookup = Lookup {
+            readers: Book::open(dir.path(), 1).unwrap().readers,
+            buys,
+            places,
+            damage: mpsc::channel(1).0,
+            patience: PATIENCE,
+        };
+        let mut looking = JoinSet::new();
+        looking.spawn(async move { lookup.order(OrderId(1)).await });
+        for restarts in [1, 1] {
+            let InternalCall::CommitIndex { call, .. } = next_call(&unsent).await else {
+                panic!("a commit index is asked for")
+            };
+            published.send_replace(at(restarts));
+            commits.resolve(call, Ok(Index(7)));
+        }
+        let found = timeout(PATIENCE, looking.join_next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(found, Ok(None));
+    }
 }

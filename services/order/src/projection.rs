@@ -48,6 +48,9 @@ pub struct Place {
     pub known: Cursor,
     /// The book has everything up to here.
     pub reached: Index,
+    /// How often the book lost what it had of the shard since the node's start. It is made known before that is
+    /// gone, so that who finds nothing can tell whether there is nothing.
+    pub restarts: u64,
     /// Where the next feed must begin.
     next_after: Index,
     /// A feed that does not fit is of an older call, until one fits.
@@ -56,7 +59,13 @@ pub struct Place {
 
 impl Place {
     fn stored(known: Cursor) -> Self {
-        Self { known, reached: known.index, next_after: known.index, asked: false }
+        Self { known, reached: known.index, restarts: 0, next_after: known.index, asked: false }
+    }
+
+    /// Nothing of the shard is known any more.
+    fn start_over(&mut self) {
+        *self = Self { restarts: self.restarts + 1, ..Self::default() };
+        self.ask_again();
     }
 
     fn ask_again(&mut self) {
@@ -160,6 +169,12 @@ impl Projection {
             return self.replace_book(&damage);
         }
         let Round { changes, follow, places } = round;
+        if changes.iter().any(|change| matches!(change, Change::Forget { .. })) {
+            for (place, next) in self.places.values_mut().zip(places.values()) {
+                place.restarts = next.restarts;
+            }
+            self.published.send_replace(self.places.clone());
+        }
         if !changes.is_empty() {
             match self.book.write(&changes) {
                 Ok(()) => {}
@@ -186,19 +201,15 @@ impl Projection {
             return;
         }
         tracing::warn!(%shard, had = %place.reached, "the shard has another history; its orders are fetched anew");
-        *place = Place::default();
-        place.ask_again();
+        place.start_over();
         round.changes.push(Change::Forget { shard });
         round.follow.insert(shard);
     }
 
     fn replace_book(&mut self, damage: &BookError) -> Result<(), BookError> {
-        self.book.replace(&self.readers, damage)?;
-        for place in self.places.values_mut() {
-            *place = Place::default();
-            place.ask_again();
-        }
+        self.places.values_mut().for_each(Place::start_over);
         self.published.send_replace(self.places.clone());
+        self.book.replace(&self.readers, damage)?;
         self.follow(&self.places.keys().copied().collect());
         Ok(())
     }

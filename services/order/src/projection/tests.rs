@@ -153,6 +153,7 @@ async fn another_history_takes_all_of_the_old_one_with_it() {
     assert_eq!(bench.ids(), [1]);
     bench.take(vec![feed(2, 3, Some(33), &[4]), Input::StartOver(SHARD)]);
     assert_eq!((bench.ids(), bench.reached(), bench.known()), (vec![], 0, (0, 0)));
+    assert_eq!(bench.progress.borrow()[&SHARD].restarts, 1);
     assert_eq!(wire.followed().await, (SHARD, 0, 0));
     bench.take(vec![feed(0, 1, Some(99), &[9])]);
     assert_eq!((bench.ids(), bench.known()), (vec![9], (1, 99)));
