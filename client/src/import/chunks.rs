@@ -46,6 +46,13 @@ impl Chunk {
             .and_then(|at| self.lines.get(at))
             .map_or(self.first_line, |(_, in_file)| *in_file)
     }
+
+    /// The line of the file on which its last record begins.
+    pub(super) fn last_line(&self) -> u64 {
+        let sent = self.lines.last().map(|(_, in_file)| *in_file);
+        let rejected = self.rejected.last().map(|rejected| rejected.line);
+        sent.max(rejected).unwrap_or(self.first_line)
+    }
 }
 
 /// The parts of a file, in order.
@@ -223,6 +230,7 @@ mod tests {
         assert_eq!(found.iter().map(|c| std::str::from_utf8(&c.body).unwrap()).collect::<String>(), text);
         assert_eq!(found[2].upto_bytes, text.len() as u64);
         assert_eq!(found[1].line_in_file(3), 10_003);
+        assert_eq!(found.iter().map(Chunk::last_line).collect::<Vec<_>>(), [10_000, 20_000, 25_000]);
     }
 
     #[test]
@@ -257,6 +265,8 @@ mod tests {
         let found = chunks(&text, BulkFormat::Ndjson, None);
         assert_eq!((found.len(), found[0].rejected.len(), found[0].rejected[0].line), (1, 1, 2));
         assert_eq!(found[0].line_in_file(2), 3);
+        let text = format!("{{}}\n{}\n", "x".repeat(RECORD_BYTES_MAX + 1));
+        assert_eq!(chunks(&text, BulkFormat::Ndjson, None)[0].last_line(), 2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub enum ImportError {
     /// The file can't be read any further.
     #[error("can't be read behind line {line}")]
     Read {
-        /// The last line that is loaded.
+        /// Where the last record begins that is loaded.
         line: u64,
         /// Why.
         source: std::io::Error,
@@ -88,7 +88,7 @@ pub async fn import(
             loaded: report.loaded,
             source: Box::new(source),
         })?;
-        last_line = chunk.first_line;
+        last_line = chunk.last_line();
         add(&mut report, &chunk, done);
         progress(Progress { bytes: chunk.upto_bytes, books: report.loaded });
     }
