@@ -11,8 +11,7 @@ use protocol::ids::NodeId;
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Address;
-use crate::link::{self, Backoff, Opened};
-use crate::secret::Secret;
+use crate::link::{self, Backoff, Complaint, Credentials, Opened};
 use crate::shutdown::Shutdown;
 
 /// The first and the longest pause between attempts to reach a front end.
@@ -24,7 +23,7 @@ pub struct Heart {
     /// The node's name.
     pub me: NodeId,
     /// Shown to the front end.
-    pub secret: Arc<Secret>,
+    pub credentials: Arc<Credentials>,
     /// From beat to beat.
     pub interval: Duration,
 }
@@ -45,23 +44,23 @@ impl Heart {
 
     async fn beat_for_ever<A: Fn() -> Address, F: Fn() -> Beat>(&self, frontend: A, beat: F) {
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut silent = false;
+        let mut complaint = Complaint::default();
         loop {
             let frontend = frontend();
             let began = Instant::now();
-            match link::connect(frontend.as_str(), &self.secret, &self.me, link::HANDSHAKE_TIMEOUT).await {
+            match link::connect(frontend.as_str(), &self.credentials, &self.me, link::HANDSHAKE_TIMEOUT).await
+            {
                 Ok(connected) => {
                     tracing::info!(%frontend, "heartbeats reach the front end");
-                    silent = false;
+                    complaint.settle();
                     self.beat_on(link::open(connected), &beat).await;
                     if began.elapsed() >= link::STABLE {
                         backoff.reset();
                     }
                     tracing::warn!(%frontend, "the heartbeat connection to the front end broke");
                 }
-                Err(problem) if !silent => {
+                Err(problem) if complaint.is_news(&problem) => {
                     tracing::warn!(%frontend, %problem, "the front end is not reached; trying on");
-                    silent = true;
                 }
                 Err(_) => {}
             }

@@ -1,6 +1,7 @@
-//! How a link begins: an HTTP request that is upgraded, and the secret that it must show.
+//! How a link begins: an HTTP request that is upgraded, and the credentials that it must show.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::secret::Secret;
+use super::credentials::Credentials;
 
 /// How long either side gives the other to say its part. Generous for a machine under load.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,6 +60,16 @@ pub enum ConnectError {
         /// What it said.
         status: u16,
     },
+    /// Whoever listens there has the books divided otherwise.
+    #[error(
+        "{address} has another `shards.count` than {here}, which it is here; all processes need the same"
+    )]
+    OtherShards {
+        /// Where.
+        address: String,
+        /// The count of this process.
+        here: NonZeroU32,
+    },
     /// The connection failed.
     #[error("the connection to {address} failed")]
     Io {
@@ -76,18 +87,23 @@ pub enum ConnectError {
 /// If nobody answers there, or not as a process of this cluster.
 pub async fn connect(
     address: &str,
-    secret: &Secret,
+    credentials: &Credentials,
     me: &NodeId,
     patience: Duration,
 ) -> Result<Connected, ConnectError> {
     let named = || address.to_owned();
-    match timeout(patience, connect_now(address, secret, me)).await {
+    match timeout(patience, connect_now(address, credentials, me)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::TimedOut { address: named() }),
     }
 }
 
-async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Connected, ConnectError> {
+async fn connect_now(
+    address: &str,
+    credentials: &Credentials,
+    me: &NodeId,
+) -> Result<Connected, ConnectError> {
+    let Credentials { secret, shards } = credentials;
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::Refused { address: address.to_owned() },
         _ => ConnectError::Io { address: address.to_owned(), source },
@@ -96,7 +112,7 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
     prepare(&stream).map_err(failed)?;
     let request = format!(
         "GET /link HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\
-         Authorization: Bearer {}\r\nX-Node: {me}\r\n\r\n",
+         Authorization: Bearer {}\r\nX-Node: {me}\r\nX-Shards: {shards}\r\n\r\n",
         secret.expose()
     );
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
@@ -111,8 +127,11 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
             Head::Broken => return Err(failed(io::ErrorKind::InvalidData.into())),
         }
     };
-    if status != 101 {
-        return Err(ConnectError::Rejected { address: address.to_owned(), status });
+    let named = || address.to_owned();
+    match status {
+        101 => {}
+        409 => return Err(ConnectError::OtherShards { address: named(), here: *shards }),
+        status => return Err(ConnectError::Rejected { address: named(), status }),
     }
     Ok(Connected { peer: NodeId::from(address), stream, read })
 }
@@ -122,13 +141,19 @@ async fn connect_now(address: &str, secret: &Secret, me: &NodeId) -> Result<Conn
 ///
 /// # Errors
 /// If the connection fails, or says nothing in time.
-pub async fn accept(mut stream: TcpStream, secret: &Secret) -> io::Result<Option<Connected>> {
+pub async fn accept(mut stream: TcpStream, credentials: &Credentials) -> io::Result<Option<Connected>> {
+    let Credentials { secret, shards: here } = credentials;
     prepare(&stream)?;
     let mut read = BytesMut::with_capacity(HEAD_BYTES_MAX);
     let request = timeout(HANDSHAKE_TIMEOUT, read_request(&mut stream, &mut read));
     let request = request.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let (status, kind, detail) = match request {
-        Some(Request::Link { secret: shown, peer }) if secret.matches(&shown) => {
+        Some(Request::Link { secret: shown, peer, shards }) if secret.matches(&shown) => {
+            if let Some(there) = shards.filter(|there| *there != here.get()) {
+                let detail =
+                    format!("`shards.count` is {here} here and {there} there; all processes need the same");
+                return refuse(stream, "409 Conflict", "conflict", &detail).await.map(|()| None);
+            }
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
             );
@@ -179,6 +204,8 @@ pub enum Request {
         secret: Vec<u8>,
         /// Who asks, as it says.
         peer: NodeId,
+        /// How many shards it knows of, if it says.
+        shards: Option<u32>,
     },
     /// It asks whether the process lives.
     Alive,
@@ -243,7 +270,8 @@ fn kind_of(request: &httparse::Request<'_, '_>) -> Request {
     }
     let secret = header("authorization").and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
     let peer = header("x-node").and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("unnamed");
-    Request::Link { secret: secret.to_vec(), peer: NodeId::from(peer) }
+    let shards = header("x-shards").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    Request::Link { secret: secret.to_vec(), peer: NodeId::from(peer), shards }
 }
 
 async fn more(stream: &mut TcpStream, read: &mut BytesMut) -> io::Result<()> {

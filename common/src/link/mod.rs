@@ -1,6 +1,6 @@
 //! Framed links between processes: one TCP connection, messages in both directions.
 //!
-//! A link begins as an HTTP/1.1 request with `Upgrade: bookends/1` and the cluster secret, so that a
+//! A link begins as an HTTP/1.1 request with `Upgrade: bookends/1`, the cluster secret and the count of shards, so that a
 //! stranger at an internal port, a person with curl included, gets an answer that says what is wrong.
 //! After the `101` both sides send frames: a length of four bytes, little-endian, and a message in
 //! postcard's encoding.
@@ -9,18 +9,21 @@
 //! written with one system call, by the link's own task or by the sender. So many messages that are sent
 //! at about the same time cost one write here and one read there, without a timer.
 //!
+//! - `credentials`: what is shown at the beginning.
 //! - `handshake`: both ends of the beginning; [`connect`] and [`accept`].
 //! - `frame`: [`open`], and reading.
 //! - `outbox`: sending, and who writes to the socket.
 //! - `pending`: which caller waits for which answer.
 //! - `serve`: accepting links until the process stops.
 
+mod credentials;
 mod frame;
 mod handshake;
 mod outbox;
 mod pending;
 mod serve;
 
+pub use credentials::Credentials;
 pub use frame::{FRAME_BYTES_MAX, LinkReceiver, Opened, RecvError, next_frame, open};
 pub use handshake::{
     ConnectError, Connected, HANDSHAKE_TIMEOUT, Head, Request, accept, answer, connect, request,
@@ -29,6 +32,7 @@ pub use outbox::{Closed, Flush, LinkSender, OUTBOX_BYTES_MAX, Unsent, detached};
 pub use pending::{Pending, Waiting};
 pub use serve::serve;
 
+use std::mem::{self, Discriminant};
 use std::time::Duration;
 
 /// A link that has held for so long was a good one: when it breaks, the next attempt is made at once. One
@@ -61,6 +65,24 @@ impl Backoff {
     /// Begins again with the first step.
     pub fn reset(&mut self) {
         self.next = self.first;
+    }
+}
+
+/// What has been said of a peer that is not reached: attempts follow each other for as long as it is away, and only
+/// a change is news.
+#[derive(Debug, Default)]
+pub struct Complaint(Option<Discriminant<ConnectError>>);
+
+impl Complaint {
+    /// Whether this problem is of another kind than the last one.
+    pub fn is_news(&mut self, problem: &ConnectError) -> bool {
+        let kind = mem::discriminant(problem);
+        self.0.replace(kind) != Some(kind)
+    }
+
+    /// The peer was reached.
+    pub fn settle(&mut self) {
+        self.0 = None;
     }
 }
 

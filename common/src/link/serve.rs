@@ -9,8 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::link::{Connected, accept};
-use crate::secret::Secret;
+use crate::link::{Connected, Credentials, accept};
 use crate::shutdown::Shutdown;
 
 /// The most connections that an internal listener holds at a time: a few from each process of a
@@ -20,8 +19,12 @@ const CONNECTIONS_MAX: usize = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts links and hands each to `handle`, until shutdown; then all handlers are cancelled.
-pub async fn serve<H, F>(listener: TcpListener, secret: Arc<Secret>, mut shutdown: Shutdown, handle: H)
-where
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    credentials: Arc<Credentials>,
+    mut shutdown: Shutdown,
+    handle: H,
+) where
     H: Fn(Connected) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
@@ -46,12 +49,12 @@ where
                 continue;
             }
         };
-        let (secret, handle) = (secret.clone(), handle.clone());
+        let (credentials, handle) = (credentials.clone(), handle.clone());
         links.spawn(async move {
             let from = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |addr| addr.to_string());
-            match accept(stream, &secret).await {
+            match accept(stream, &credentials).await {
                 Ok(Some(connected)) => handle(connected).await,
-                Ok(None) => tracing::debug!(%from, "a caller without the cluster secret was refused"),
+                Ok(None) => tracing::debug!(%from, "a caller that is not of this cluster was refused"),
                 Err(problem) => tracing::debug!(%from, %problem, "a connection was given up"),
             }
             drop(place);

@@ -16,7 +16,7 @@ const CUTS: usize = 64;
 pub fn check(bytes: &[u8]) -> Verdict {
     match bytes.split_first() {
         Some((0, bytes)) => {
-            if let Head::Whole(Request::Link { secret, peer }, length) = request(bytes) {
+            if let Head::Whole(Request::Link { secret, peer, .. }, length) = request(bytes) {
                 assert!(secret.len() < length && peer.as_str().len() <= length);
             }
             head(bytes, request)
@@ -42,11 +42,11 @@ fn head<T: PartialEq + Debug>(bytes: &[u8], read: impl Fn(&[u8]) -> Head<T>) -> 
 
 /// What a process of the store sends, and what it is answered.
 pub fn valid() -> BoxedStrategy<Vec<u8>> {
-    let asked = (values::node(), "[a-z0-9]{1,40}", "[A-Za-z-]{1,12}: [ -~]{0,20}").prop_map(
-        |(node, secret, header)| {
+    let asked = (values::node(), "[a-z0-9]{1,40}", any::<u16>(), "[A-Za-z-]{1,12}: [ -~]{0,20}").prop_map(
+        |(node, secret, shards, header)| {
             format!(
                 "\0GET /link HTTP/1.1\r\nHost: 127.0.0.1:8101\r\nConnection: Upgrade\r\nUpgrade: bookends/1\r\n\
-                 Authorization: Bearer {secret}\r\nX-Node: {node}\r\n{header}\r\n\r\n"
+                 Authorization: Bearer {secret}\r\nX-Node: {node}\r\nX-Shards: {shards}\r\n{header}\r\n\r\n"
             )
         },
     );

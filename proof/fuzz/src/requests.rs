@@ -16,6 +16,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::body::Body;
 use common::config::Config;
+use common::link::Credentials;
 use common::{secret, shutdown};
 use frontend::api::front::{Front, Reply};
 use frontend::api::plain::{PlainBuy, PlainLookup};
@@ -227,7 +228,7 @@ fn app(folder: &std::path::Path) -> App {
     let path = folder.join("config.toml");
     let config = Config::parse(b"", &path, &path).expect("every key has a default");
     let config = Arc::new(config);
-    let secret = Arc::new(secret::cluster_secret(&data).expect("a secret can be made"));
+    let credentials = Arc::new(Credentials::of(&config).expect("a secret can be made"));
     let admin_token = secret::admin_token(&data).expect("it is there");
     let (writers, _) = Writers::new(config.shard_ids());
     let shards = Shards::new(config.shard_ids(), config.balancing.policy);
@@ -248,7 +249,7 @@ fn app(folder: &std::path::Path) -> App {
         id: config.frontends.first().expect("there is one").id.clone(),
         config,
         admin_token,
-        secret,
+        credentials,
         backups: Arc::new(Semaphore::new(1)),
         shards,
         writers,

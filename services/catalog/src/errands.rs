@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use common::config::Config;
 use common::exit::with_causes;
-use common::link::{self, LinkReceiver, LinkSender, Opened};
+use common::link::{self, Credentials, LinkReceiver, LinkSender, Opened};
 use common::runfile;
-use common::secret::Secret;
 use common::shutdown::Shutdown;
 use protocol::call::{CallId, CatalogCall, CatalogReply, LogPage, SnapshotFacts};
 use protocol::ids::{Epoch, Index, NodeId, ShardId};
@@ -116,7 +115,13 @@ impl Errands {
     }
 
     /// Carries out errands until shutdown.
-    pub async fn run(mut self, config: Arc<Config>, secret: Arc<Secret>, me: NodeId, mut shutdown: Shutdown) {
+    pub async fn run(
+        mut self,
+        config: Arc<Config>,
+        credentials: Arc<Credentials>,
+        me: NodeId,
+        mut shutdown: Shutdown,
+    ) {
         let mut peer = None;
         loop {
             let errand = tokio::select! {
@@ -125,7 +130,7 @@ impl Errands {
             };
             let Some(errand) = errand else { return };
             let input = tokio::select! {
-                input = self.carry_out(errand, &config, &secret, &me, &mut peer) => input,
+                input = self.carry_out(errand, &config, &credentials, &me, &mut peer) => input,
                 () = shutdown.wait() => return,
             };
             let inputs = self.inputs.clone();
@@ -141,7 +146,7 @@ impl Errands {
         &mut self,
         errand: Errand,
         config: &Config,
-        secret: &Secret,
+        credentials: &Credentials,
         me: &NodeId,
         peer: &mut Option<Peer>,
     ) -> Input {
@@ -153,7 +158,7 @@ impl Errands {
                     sleep(pace.rest(Instant::now())).await;
                 }
                 let asked = Instant::now();
-                let page = self.pull(config, secret, me, peer, &source, after).await;
+                let page = self.pull(config, credentials, me, peer, &source, after).await;
                 if let Ok(LogPage::Entries { entries, last }) = &page {
                     let upto = entries.last().map_or(after, |entry| entry.index);
                     self.pace = Some((resync, Pace::with_page(before, asked, entries.len(), upto, *last)));
@@ -161,7 +166,7 @@ impl Errands {
                 self.or_failed(page.map(|page| Input::Pulled { resync, source, page }), peer)
             }
             Errand::Snapshot { source, at_least } => {
-                let snapshot = self.snapshot(config, secret, me, peer, &source, at_least).await;
+                let snapshot = self.snapshot(config, credentials, me, peer, &source, at_least).await;
                 self.or_failed(snapshot, peer)
             }
             Errand::Recount { epoch, installs } => {
@@ -182,13 +187,13 @@ impl Errands {
     async fn pull(
         &self,
         config: &Config,
-        secret: &Secret,
+        credentials: &Credentials,
         me: &NodeId,
         peer: &mut Option<Peer>,
         source: &NodeId,
         after: Index,
     ) -> Result<LogPage, ErrandError> {
-        let peer = reach(config, secret, me, peer, source).await?;
+        let peer = reach(config, credentials, me, peer, source).await?;
         let call = CallId(after.0);
         peer.sender.send(&CatalogCall::Pull { call, shard: self.shard, after })?;
         loop {
@@ -204,13 +209,13 @@ impl Errands {
     async fn snapshot(
         &self,
         config: &Config,
-        secret: &Secret,
+        credentials: &Credentials,
         me: &NodeId,
         peer: &mut Option<Peer>,
         source: &NodeId,
         at_least: Index,
     ) -> Result<Input, ErrandError> {
-        let (file, facts) = self.fetch_snapshot(config, secret, me, peer, source, at_least).await?;
+        let (file, facts) = self.fetch_snapshot(config, credentials, me, peer, source, at_least).await?;
         // Row by row, which takes long: not on the thread of the shard.
         let readers = self.readers.clone();
         let checked = tokio::task::spawn_blocking(move || {
@@ -223,13 +228,13 @@ impl Errands {
     async fn fetch_snapshot(
         &self,
         config: &Config,
-        secret: &Secret,
+        credentials: &Credentials,
         me: &NodeId,
         peer: &mut Option<Peer>,
         source: &NodeId,
         at_least: Index,
     ) -> Result<(TempPath, SnapshotFacts), ErrandError> {
-        let peer = reach(config, secret, me, peer, source).await?;
+        let peer = reach(config, credentials, me, peer, source).await?;
         // A name that no other has: what a process that died had begun beside its own, a journal too, is not
         // taken for this one's, and goes at the next start.
         let (file, path) = self.readers.scratch_file().map_err(ErrandError::Unusable)?.into_parts();
@@ -266,7 +271,7 @@ impl Errands {
 /// The link to a peer, opened if there is none.
 async fn reach<'a>(
     config: &Config,
-    secret: &Secret,
+    credentials: &Credentials,
     me: &NodeId,
     peer: &'a mut Option<Peer>,
     node: &NodeId,
@@ -277,7 +282,7 @@ async fn reach<'a>(
     if peer.is_none() {
         let known = config.catalog(node).ok_or_else(|| ErrandError::UnknownPeer(node.clone()))?;
         let address = runfile::resolve(config, node, "listen", &known.listen);
-        let connected = link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await?;
+        let connected = link::connect(address.as_str(), credentials, me, link::HANDSHAKE_TIMEOUT).await?;
         let Opened { sender, receiver, flush } = link::open(connected);
         let mut task = JoinSet::new();
         task.spawn(flush.run());

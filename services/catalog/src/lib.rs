@@ -33,10 +33,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::config::Config;
 use common::heartbeat::Heart;
+use common::link::{self, Credentials};
 use common::process::Failure;
-use common::secret::{self, Secret, SecretError};
+use common::secret::SecretError;
 use common::shutdown::Shutdown;
-use common::{clock, link, runfile};
+use common::{clock, runfile};
 use protocol::call::Beat;
 use protocol::ids::{NodeId, ShardId, Timestamp};
 use tokio::net::TcpListener;
@@ -120,7 +121,7 @@ impl Failure for NodeError {
 pub struct Node {
     config: Arc<Config>,
     id: NodeId,
-    secret: Arc<Secret>,
+    credentials: Arc<Credentials>,
     listener: TcpListener,
     shards: BTreeMap<ShardId, Shard>,
     threads: Vec<ShardThread>,
@@ -143,7 +144,7 @@ impl Node {
         std::fs::create_dir_all(&directory).map_err(file_error)?;
         let lock = runfile::lock(&directory).map_err(file_error)?;
         let lock = lock.ok_or_else(|| NodeError::InUse { path: directory.clone() })?;
-        let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir)?);
+        let credentials = Arc::new(Credentials::of(&config)?);
         let listener = TcpListener::bind(address.as_str()).await.map_err(|source| NodeError::Listen {
             id: id.clone(),
             address: address.to_string(),
@@ -165,7 +166,7 @@ impl Node {
             threads.push(thread);
             all_errands.push(errands);
         }
-        Ok(Self { config, id, secret, listener, shards, threads, errands: all_errands, _lock: lock })
+        Ok(Self { config, id, credentials, listener, shards, threads, errands: all_errands, _lock: lock })
     }
 
     /// Serves until shutdown.
@@ -173,7 +174,7 @@ impl Node {
     /// # Errors
     /// If a part of it ends before.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), NodeError> {
-        let Self { config, id, secret, listener, shards, threads, errands, _lock } = self;
+        let Self { config, id, credentials, listener, shards, threads, errands, _lock } = self;
         let listen =
             listener.local_addr().map_err(|source| NodeError::File { path: config.run_dir(), source })?;
         runfile::write_addresses(&config, &id, &[("listen", listen)])
@@ -183,10 +184,10 @@ impl Node {
         let shards = Arc::new(shards);
         let mut parts: JoinSet<&'static str> = JoinSet::new();
         for errands in errands {
-            let (config, secret, id, shutdown) =
-                (config.clone(), secret.clone(), id.clone(), shutdown.clone());
+            let (config, credentials, id, shutdown) =
+                (config.clone(), credentials.clone(), id.clone(), shutdown.clone());
             parts.spawn(async move {
-                errands.run(config, secret, id, shutdown).await;
+                errands.run(config, credentials, id, shutdown).await;
                 "errands of a shard"
             });
         }
@@ -198,7 +199,11 @@ impl Node {
             });
         }
         for frontend in config.frontends.clone() {
-            let heart = Heart { me: id.clone(), secret: secret.clone(), interval: config.heartbeat.interval };
+            let heart = Heart {
+                me: id.clone(),
+                credentials: credentials.clone(),
+                interval: config.heartbeat.interval,
+            };
             let (shards, connections, shutdown) = (shards.clone(), connections.clone(), shutdown.clone());
             let (id, started) = (id.clone(), clock::now());
             let config = config.clone();
@@ -209,10 +214,10 @@ impl Node {
             });
         }
         {
-            let (secret, shutdown) = (secret.clone(), shutdown.clone());
+            let (credentials, shutdown) = (credentials.clone(), shutdown.clone());
             parts.spawn(async move {
                 let handle = move |connected| api::serve_link(connected, shards.clone(), connections.clone());
-                link::serve(listener, secret, shutdown, handle).await;
+                link::serve(listener, credentials, shutdown, handle).await;
                 "listener"
             });
         }

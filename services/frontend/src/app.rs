@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::api::{NodeState, NodeStatus, ReplicaState, ReplicaStatus, Role, ShardStatus, Status};
 use common::clock;
 use common::config::{Address, Config};
+use common::link::Credentials;
 use common::runfile;
 use common::secret::Secret;
 use protocol::call::{Query, WriteFailure};
@@ -41,7 +42,7 @@ pub struct Parts {
     /// What administrators show.
     pub admin_token: Secret,
     /// What links between processes show.
-    pub secret: Arc<Secret>,
+    pub credentials: Arc<Credentials>,
     /// Places for backups under way.
     pub backups: Arc<Semaphore>,
     /// When the process started.

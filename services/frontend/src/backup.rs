@@ -70,7 +70,7 @@ impl App {
         let known = self.config().catalog(&node).ok_or_else(|| failed("it is not configured".to_owned()))?;
         let address = runfile::resolve(self.config(), &node, "listen", &known.listen);
         let connected =
-            link::connect(address.as_str(), &self.parts().secret, self.id(), link::HANDSHAKE_TIMEOUT);
+            link::connect(address.as_str(), &self.parts().credentials, self.id(), link::HANDSHAKE_TIMEOUT);
         let connected = connected.await.map_err(|problem| failed(with_causes(&problem)))?;
         let Opened { sender, receiver, flush } = link::open(connected);
         let mut flushing = JoinSet::new();

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use common::config::Config;
 use common::exit::with_causes;
-use common::link::{self, Backoff, Closed, ConnectError, LinkSender, Opened, Pending, Waiting};
+use common::link::{self, Backoff, Closed, ConnectError, Credentials, LinkSender, Opened, Pending, Waiting};
 use common::runfile;
-use common::secret::Secret;
 use protocol::call::{CatalogCall, CatalogReply, Query, ReadReply};
 use protocol::ids::{Epoch, NodeId, ShardId, StoreId};
 use protocol::message::ToReplica;
@@ -103,7 +102,7 @@ impl Catalogs {
         &self,
         node: &NodeId,
         config: &Config,
-        secret: &Secret,
+        credentials: &Credentials,
         me: &NodeId,
         writers: &Writers,
     ) {
@@ -114,7 +113,7 @@ impl Catalogs {
         loop {
             let began = Instant::now();
             let address = runfile::resolve(config, node, "listen", &known.listen);
-            match link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await {
+            match link::connect(address.as_str(), credentials, me, link::HANDSHAKE_TIMEOUT).await {
                 Ok(connected) => {
                     tracing::info!(%node, %address, "connected");
                     told = Told::Nothing;
@@ -154,22 +153,23 @@ enum Told {
     Silent,
     /// It takes none.
     Lost,
+    /// It wants none from here.
+    Stranger,
 }
 
 impl Told {
     fn of(problem: &ConnectError) -> Self {
         match problem {
             ConnectError::TimedOut { .. } => Self::Silent,
-            ConnectError::Refused { .. } | ConnectError::Rejected { .. } | ConnectError::Io { .. } => {
-                Self::Lost
-            }
+            ConnectError::Refused { .. } | ConnectError::Io { .. } => Self::Lost,
+            ConnectError::Rejected { .. } | ConnectError::OtherShards { .. } => Self::Stranger,
         }
     }
 
     fn event(self, node: &NodeId) -> ShardEvent {
         match self {
             Self::Nothing | Self::Silent => ShardEvent::Silent(node.clone()),
-            Self::Lost => ShardEvent::Lost(node.clone()),
+            Self::Lost | Self::Stranger => ShardEvent::Lost(node.clone()),
         }
     }
 }

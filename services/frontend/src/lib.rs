@@ -47,10 +47,11 @@ use std::time::{Duration, Instant};
 
 use common::config::{Address, Config};
 use common::exit::with_causes;
+use common::link::{self, Credentials};
 use common::process::Failure;
-use common::secret::{self, Secret, SecretError};
+use common::runfile;
+use common::secret::{self, SecretError};
 use common::shutdown::{self, Shutdown};
-use common::{link, runfile};
 use protocol::ids::{Index, NodeId, ShardId};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -147,7 +148,7 @@ impl Failure for FrontendError {
 /// A front end whose ports are bound.
 pub struct Frontend {
     app: App,
-    secret: Arc<Secret>,
+    credentials: Arc<Credentials>,
     view_store: ViewStore,
     events: BTreeMap<ShardId, mpsc::Receiver<ShardEvent>>,
     seed: Seed,
@@ -176,7 +177,7 @@ impl Frontend {
         std::fs::create_dir_all(&folder).map_err(file_error)?;
         let lock = runfile::lock(&folder).map_err(file_error)?;
         let lock = lock.ok_or_else(|| FrontendError::InUse { path: folder.clone() })?;
-        let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir)?);
+        let credentials = Arc::new(Credentials::of(&config)?);
         let admin_token = secret::admin_token(&config.cluster.data_dir)?;
         let view_store = ViewStore::new(&folder);
         // Also a store that has a view may have stopped before its first books were loaded.
@@ -209,7 +210,7 @@ impl Frontend {
             config,
             id,
             admin_token,
-            secret: secret.clone(),
+            credentials: credentials.clone(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             shards,
             writers,
@@ -217,7 +218,7 @@ impl Frontend {
             orders,
             happenings,
         });
-        Ok(Self { app, secret, view_store, events, seed, public, internal, heartbeat, _lock: lock })
+        Ok(Self { app, credentials, view_store, events, seed, public, internal, heartbeat, _lock: lock })
     }
 
     /// Serves until shutdown.
@@ -225,7 +226,7 @@ impl Frontend {
     /// # Errors
     /// If a part of it ends before.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), FrontendError> {
-        let Self { app, secret, view_store, events, seed, public, internal, heartbeat, _lock } = self;
+        let Self { app, credentials, view_store, events, seed, public, internal, heartbeat, _lock } = self;
         write_addresses(&app, &public, &internal, &heartbeat)?;
         let mut parts: JoinSet<&'static str> = JoinSet::new();
         // What is under way is served through these as well, so they end after it.
@@ -239,12 +240,12 @@ impl Frontend {
             });
         }
         run_writers(&app, view_store, events, &mut parts);
-        keep_links(&app, &secret, &mut parts);
+        keep_links(&app, &credentials, &mut parts);
         {
-            let (secret, shutdown, app) = (secret.clone(), when_ending.clone(), app.clone());
+            let (credentials, shutdown, app) = (credentials.clone(), when_ending.clone(), app.clone());
             parts.spawn(async move {
                 let handle = move |connected| internal::serve_link(connected, app.clone());
-                link::serve(internal, secret, shutdown, handle).await;
+                link::serve(internal, credentials, shutdown, handle).await;
                 "internal listener"
             });
         }
@@ -252,7 +253,7 @@ impl Frontend {
             let (shutdown, hearts) = (when_ending.clone(), app.parts().heartbeats.clone());
             parts.spawn(async move {
                 let handle = move |connected| hearts.clone().serve_link(connected);
-                link::serve(heartbeat, secret, shutdown, handle).await;
+                link::serve(heartbeat, credentials, shutdown, handle).await;
                 "heartbeat listener"
             });
         }
@@ -383,20 +384,20 @@ fn run_writers(
     }
 }
 
-fn keep_links(app: &App, secret: &Arc<Secret>, parts: &mut JoinSet<&'static str>) {
+fn keep_links(app: &App, credentials: &Arc<Credentials>, parts: &mut JoinSet<&'static str>) {
     for node in app.config().catalogs.iter().map(|node| node.id.clone()) {
-        let (app, secret) = (app.clone(), secret.clone());
+        let (app, credentials) = (app.clone(), credentials.clone());
         parts.spawn(async move {
             let parts = app.parts();
-            parts.catalogs.keep(&node, &parts.config, &secret, &parts.id, &parts.writers).await;
+            parts.catalogs.keep(&node, &parts.config, &credentials, &parts.id, &parts.writers).await;
             "link to a catalog node"
         });
     }
     for node in app.config().orders.iter().map(|node| node.id.clone()) {
-        let (app, secret) = (app.clone(), secret.clone());
+        let (app, credentials) = (app.clone(), credentials.clone());
         parts.spawn(async move {
             let parts = app.parts();
-            parts.orders.keep(&node, &parts.config, &secret, &parts.id).await;
+            parts.orders.keep(&node, &parts.config, &credentials, &parts.id).await;
             "link to an order node"
         });
     }

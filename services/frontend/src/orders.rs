@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use common::config::Config;
 use common::exit::with_causes;
-use common::link::{self, Backoff, Closed, LinkSender, Opened, Pending, Waiting};
+use common::link::{self, Backoff, Closed, Complaint, Credentials, LinkSender, Opened, Pending, Waiting};
 use common::runfile;
-use common::secret::Secret;
 use protocol::call::{CallId, OrderCall, OrderReply, Served, WriteFailure};
 use protocol::command::Outcome;
 use protocol::ids::{NodeId, RunId};
@@ -192,17 +191,17 @@ impl Orders {
     }
 
     /// Keeps the link to a node up, for ever.
-    pub async fn keep(&self, node: &NodeId, config: &Config, secret: &Secret, me: &NodeId) {
+    pub async fn keep(&self, node: &NodeId, config: &Config, credentials: &Credentials, me: &NodeId) {
         let (Some(link), Some(known)) = (self.0.links.get(node), config.order(node)) else { return };
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut told = false;
+        let mut complaint = Complaint::default();
         loop {
             let began = Instant::now();
             let address = runfile::resolve(config, node, "listen", &known.listen);
-            match link::connect(address.as_str(), secret, me, link::HANDSHAKE_TIMEOUT).await {
+            match link::connect(address.as_str(), credentials, me, link::HANDSHAKE_TIMEOUT).await {
                 Ok(connected) => {
                     tracing::info!(%node, %address, "connected");
-                    told = false;
+                    complaint.settle();
                     link.serve(link::open(connected), &self.0.changes).await;
                     tracing::warn!(%node, "the connection broke");
                     if began.elapsed() >= link::STABLE {
@@ -210,9 +209,8 @@ impl Orders {
                         continue;
                     }
                 }
-                Err(problem) if !told => {
+                Err(problem) if complaint.is_news(&problem) => {
                     tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
-                    told = true;
                 }
                 Err(_) => {}
             }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use common::config::{Config, FrontendNode};
 use common::exit::with_causes;
-use common::link::{self, Backoff, ConnectError, Connected, Opened, Pending, RecvError};
+use common::link::{
+    self, Backoff, Complaint, ConnectError, Connected, Credentials, Opened, Pending, RecvError,
+};
 use common::runfile;
-use common::secret::Secret;
 use common::shutdown::Shutdown;
 use protocol::call::{InternalCall, InternalReply};
 use protocol::ids::NodeId;
@@ -35,7 +36,7 @@ pub struct FrontEnds {
     /// Says where they are.
     pub config: Arc<Config>,
     /// Shown to them.
-    pub secret: Arc<Secret>,
+    pub credentials: Arc<Credentials>,
     /// Told of every order that comes along the log.
     pub ids: Arc<OrderIds>,
     /// This node.
@@ -96,7 +97,7 @@ impl FrontEnds {
 
     async fn connect(&self, frontend: &FrontendNode) -> Result<Connected, ConnectError> {
         let address = runfile::resolve(&self.config, &frontend.id, "internal", &frontend.internal);
-        link::connect(address.as_str(), &self.secret, &self.me, link::HANDSHAKE_TIMEOUT).await
+        link::connect(address.as_str(), &self.credentials, &self.me, link::HANDSHAKE_TIMEOUT).await
     }
 }
 
@@ -170,18 +171,22 @@ async fn feed(connected: Connected, inputs: &mpsc::Sender<Input>, ids: &OrderIds
 struct Pauses {
     backoff: Backoff,
     up_since: Option<Instant>,
-    complained: bool,
+    complaint: Complaint,
 }
 
 impl Pauses {
     fn new() -> Self {
-        Self { backoff: Backoff::new(RECONNECT.0, RECONNECT.1), up_since: None, complained: false }
+        Self {
+            backoff: Backoff::new(RECONNECT.0, RECONNECT.1),
+            up_since: None,
+            complaint: Complaint::default(),
+        }
     }
 
     fn up(&mut self, frontend: &FrontendNode, purpose: &str) {
         tracing::info!(frontend = %frontend.id, purpose, "the link is up");
         self.up_since = Some(Instant::now());
-        self.complained = false;
+        self.complaint.settle();
     }
 
     fn broke(&mut self, frontend: &FrontendNode, purpose: &str, problem: &RecvError) {
@@ -192,9 +197,8 @@ impl Pauses {
     }
 
     fn failed(&mut self, frontend: &FrontendNode, purpose: &str, problem: &ConnectError) {
-        if !self.complained {
+        if self.complaint.is_news(problem) {
             tracing::warn!(frontend = %frontend.id, purpose, problem = %with_causes(problem), "the front end is not reached; trying on");
-            self.complained = true;
         }
     }
 

@@ -36,10 +36,11 @@ use std::time::Duration;
 use common::config::Config;
 use common::exit::with_causes;
 use common::heartbeat::Heart;
+use common::link::{self, Credentials};
 use common::process::Failure;
-use common::secret::{self, Secret, SecretError};
+use common::secret::SecretError;
 use common::shutdown::{self, Shutdown};
-use common::{clock, link, runfile};
+use common::{clock, runfile};
 use protocol::call::Beat;
 use protocol::ids::{NodeId, Timestamp};
 use tokio::net::TcpListener;
@@ -143,7 +144,7 @@ impl Node {
         std::fs::create_dir_all(&directory).map_err(file_error)?;
         let lock = runfile::lock(&directory).map_err(file_error)?;
         let lock = lock.ok_or_else(|| NodeError::InUse { path: directory.clone() })?;
-        let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir)?);
+        let credentials = Arc::new(Credentials::of(&config)?);
         let listener = TcpListener::bind(address.as_str()).await.map_err(|source| NodeError::Listen {
             id: id.clone(),
             address: address.to_string(),
@@ -167,7 +168,7 @@ impl Node {
             patience: config.timeouts.read,
         };
         let desk = Desk { shards, ids: ids.clone(), buys, lookup, links: watch::Sender::new(0) };
-        let frontends = FrontEnds { config, secret, ids, me: id };
+        let frontends = FrontEnds { config, credentials, ids, me: id };
         Ok(Self { frontends, listener, projection, inputs, desk, _lock: lock })
     }
 
@@ -177,7 +178,7 @@ impl Node {
     /// If a part of it ends before.
     pub async fn run(self, mut shutdown: Shutdown) -> Result<(), NodeError> {
         let Self { frontends, listener, projection, inputs: (sender, inputs), desk, _lock } = self;
-        let FrontEnds { config, secret, me, .. } = &frontends;
+        let FrontEnds { config, credentials, me, .. } = &frontends;
         let run_dir = |source| NodeError::File { path: config.run_dir(), source };
         let listen = listener.local_addr().map_err(run_dir)?;
         runfile::write_addresses(config, me, &[("listen", listen)]).map_err(run_dir)?;
@@ -193,7 +194,7 @@ impl Node {
         });
         spawn_links(&mut parts, &frontends, &desk, &sender, &when_ending);
         spawn_hearts(&mut parts, &frontends, &desk, &shutdown);
-        spawn_listener(&mut parts, listener, secret.clone(), &desk, when_closing, when_ending.clone());
+        spawn_listener(&mut parts, listener, credentials.clone(), &desk, when_closing, when_ending.clone());
         let buys = desk.buys.clone();
         parts.spawn(async move {
             buys.expire(when_ending).await;
@@ -260,7 +261,7 @@ fn spawn_links(
 fn spawn_listener(
     parts: &mut Parts,
     listener: TcpListener,
-    secret: Arc<Secret>,
+    credentials: Arc<Credentials>,
     desk: &Desk,
     closing: Shutdown,
     shutdown: Shutdown,
@@ -268,16 +269,17 @@ fn spawn_listener(
     let desk = desk.clone();
     let handle = move |connected| api::serve_link(connected, desk.clone(), closing.clone());
     parts.spawn(async move {
-        link::serve(listener, secret, shutdown, handle).await;
+        link::serve(listener, credentials, shutdown, handle).await;
         "listener"
     });
 }
 
 fn spawn_hearts(parts: &mut Parts, frontends: &FrontEnds, desk: &Desk, shutdown: &Shutdown) {
-    let FrontEnds { config, secret, me, .. } = frontends;
+    let FrontEnds { config, credentials, me, .. } = frontends;
     let started = clock::now();
     for frontend in config.frontends.clone() {
-        let heart = Heart { me: me.clone(), secret: secret.clone(), interval: config.heartbeat.interval };
+        let heart =
+            Heart { me: me.clone(), credentials: credentials.clone(), interval: config.heartbeat.interval };
         let (config, shutdown) = (config.clone(), shutdown.clone());
         // Only what a beat shows: a heart that held more would keep the book open.
         let (links, places) = (desk.links.clone(), desk.lookup.places.clone());

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::config::Config;
-use common::link::{self, ConnectError, LinkReceiver, LinkSender, Opened};
+use common::link::{self, ConnectError, Credentials, LinkReceiver, LinkSender, Opened};
 use common::runfile;
-use common::secret::{Secret, cluster_secret};
 use common::shutdown::{self, Trigger};
 use order::{Node, NodeError};
 use protocol::call::{CallId, Feed, InternalReply, OrderCall, OrderReply, Served, Trace, WriteFailure};
@@ -32,46 +31,48 @@ const STOPPED: Duration = Duration::from_secs(4);
 /// Listeners that are bound, and the configuration that names them.
 struct Place {
     dir: TempDir,
-    secret: Arc<Secret>,
+    credentials: Arc<Credentials>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let secret = Arc::new(cluster_secret(&dir.path().join("data")).unwrap());
-        Self { dir, secret }
+        let credentials = Arc::new(Credentials::of(&config_in(dir.path(), &[], 1000, 1)).unwrap());
+        Self { dir, credentials }
     }
 
     async fn stand_in(&self) -> StandIn {
-        StandIn::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), self.secret.clone())
+        StandIn::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), self.credentials.clone())
     }
 
     /// A configuration with these front ends; an empty list means one that is not there.
     fn config(&self, frontends: &[&StandIn], write_ms: u64) -> Config {
-        let mut text = format!(
-            "[cluster]\ndata_dir = \"data\"\n[shards]\ncount = 1\ncopies = 1\n\
-             [timeouts]\nread_ms = 2000\nwrite_ms = {write_ms}\n\
-             [[catalog]]\nid = \"catalog-1\"\nlisten = \"127.0.0.1:0\"\n\
-             [[order]]\nid = \"order-1\"\nlisten = \"127.0.0.1:0\"\n"
-        );
-        let absent = ["127.0.0.1:0".to_owned()];
-        let addresses: Vec<String> = frontends.iter().map(|frontend| frontend.address.to_string()).collect();
-        for (number, address) in
-            if addresses.is_empty() { &absent[..] } else { &addresses }.iter().enumerate()
-        {
-            text.push_str(&format!(
-                "[[frontend]]\nid = \"frontend-{number}\"\npublic = \"127.0.0.1:0\"\ninternal = \"{address}\"\n\
-                 heartbeat = \"127.0.0.1:0\"\n"
-            ));
-        }
-        let path = self.dir.path().join("config.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::load(&path).unwrap()
+        config_in(self.dir.path(), frontends, write_ms, 1)
     }
 
     fn database(&self) -> std::path::PathBuf {
         self.dir.path().join("data/order-1/orders.db")
     }
+}
+
+fn config_in(folder: &Path, frontends: &[&StandIn], write_ms: u64, shards: u32) -> Config {
+    let mut text = format!(
+        "[cluster]\ndata_dir = \"data\"\n[shards]\ncount = {shards}\ncopies = 1\n\
+         [timeouts]\nread_ms = 2000\nwrite_ms = {write_ms}\n\
+         [[catalog]]\nid = \"catalog-1\"\nlisten = \"127.0.0.1:0\"\n\
+         [[order]]\nid = \"order-1\"\nlisten = \"127.0.0.1:0\"\n"
+    );
+    let absent = ["127.0.0.1:0".to_owned()];
+    let addresses: Vec<String> = frontends.iter().map(|frontend| frontend.address.to_string()).collect();
+    for (number, address) in if addresses.is_empty() { &absent[..] } else { &addresses }.iter().enumerate() {
+        text.push_str(&format!(
+            "[[frontend]]\nid = \"frontend-{number}\"\npublic = \"127.0.0.1:0\"\ninternal = \"{address}\"\n\
+             heartbeat = \"127.0.0.1:0\"\n"
+        ));
+    }
+    let path = folder.join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::load(&path).unwrap()
 }
 
 /// A node that runs, and a caller's link to it.
@@ -83,7 +84,7 @@ struct Running {
     _flushing: JoinSet<()>,
 }
 
-async fn start(config: Config, secret: &Secret) -> Running {
+async fn start(config: Config, credentials: &Credentials) -> Running {
     let id = NodeId::from("order-1");
     let configured = config.order(&id).unwrap().listen.clone();
     let opened = Node::open(config.clone(), id.clone()).await.unwrap();
@@ -93,7 +94,7 @@ async fn start(config: Config, secret: &Secret) -> Running {
     let connecting = async {
         loop {
             let address = runfile::resolve(&config, &id, "listen", &configured);
-            match link::connect(address.as_str(), secret, &NodeId::from("caller"), DEADLINE).await {
+            match link::connect(address.as_str(), credentials, &NodeId::from("caller"), DEADLINE).await {
                 Ok(connected) => return connected,
                 Err(ConnectError::Refused { .. } | ConnectError::Io { .. }) => tokio::task::yield_now().await,
                 Err(other) => panic!("{other}"),
@@ -193,7 +194,7 @@ fn feed(after: u64, upto: u64, chain: u128, ids: &[u128]) -> InternalReply {
 async fn a_buy_goes_to_a_front_end_and_its_outcome_comes_back() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 1000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 1000), &place.credentials).await;
     node.buy(5, &[(1, 2), (3, 1)]);
     node.buy(6, &[(1, 1)]);
     let (first, second) = (front_end.submit().await, front_end.submit().await);
@@ -213,7 +214,7 @@ async fn a_buy_goes_to_a_front_end_and_its_outcome_comes_back() {
 async fn what_a_front_end_has_answered_itself_is_not_answered_again() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 1000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 1000), &place.credentials).await;
     node.buy(1, &[(1, 1)]);
     node.buy(2, &[(1, 1)]);
     let (first, second) = (front_end.submit().await, front_end.submit().await);
@@ -234,7 +235,7 @@ async fn what_a_front_end_has_answered_itself_is_not_answered_again() {
 async fn an_order_that_cannot_be_goes_nowhere() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 1000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 1000), &place.credentials).await;
     node.buy(1, &[(1, 0)]);
     let problem = "the quantity of book 1 must be from 1 to 1000000, found 0".to_owned();
     assert_eq!(node.bought().await, (1, Err(WriteFailure::BadRequest(problem))));
@@ -247,7 +248,7 @@ async fn an_order_that_cannot_be_goes_nowhere() {
 async fn a_buy_whose_link_broke_goes_out_again_as_it_was() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 3000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 3000), &place.credentials).await;
     node.buy(1, &[(1, 1)]);
     node.buy(2, &[(2, 1)]);
     let before = [front_end.submit().await.command, front_end.submit().await.command];
@@ -265,7 +266,7 @@ async fn a_buy_whose_link_broke_goes_out_again_as_it_was() {
 async fn another_front_end_takes_over_what_was_under_way() {
     let place = Place::new();
     let (mut first, mut second) = (place.stand_in().await, place.stand_in().await);
-    let mut node = start(place.config(&[&first, &second], 3000), &place.secret).await;
+    let mut node = start(place.config(&[&first, &second], 3000), &place.credentials).await;
     first.opened(2).await;
     second.opened(1).await;
     node.buy(1, &[(1, 1)]);
@@ -288,7 +289,7 @@ async fn another_front_end_takes_over_what_was_under_way() {
 #[tokio::test]
 async fn without_a_front_end_a_buy_is_not_done() {
     let place = Place::new();
-    let mut node = start(place.config(&[], 100), &place.secret).await;
+    let mut node = start(place.config(&[], 100), &place.credentials).await;
     node.buy(1, &[(1, 1)]);
     assert_eq!(node.bought().await, (1, Err(WriteFailure::NotDone("no front end could be reached".into()))));
     assert_eq!(node.looked_up(1).await, Err("no front end can be reached".into()));
@@ -300,7 +301,7 @@ async fn without_a_front_end_a_buy_is_not_done() {
 async fn of_a_silent_front_end_nothing_is_known() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 100), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 100), &place.credentials).await;
     front_end.opened(2).await;
     node.buy(1, &[(1, 1)]);
     let submit = front_end.submit().await;
@@ -317,7 +318,7 @@ async fn of_a_silent_front_end_nothing_is_known() {
 async fn a_front_end_that_stands_still_is_left_for_another() {
     let place = Place::new();
     let (mut still, mut other) = (place.stand_in().await, place.stand_in().await);
-    let mut node = start(place.config(&[&still, &other], 200), &place.secret).await;
+    let mut node = start(place.config(&[&still, &other], 200), &place.credentials).await;
     still.opened(2).await;
     other.opened(1).await;
     node.buy(1, &[(1, 1)]);
@@ -338,7 +339,7 @@ async fn the_log_is_followed_from_where_the_book_ends() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
     let config = place.config(&[&front_end], 1000);
-    let mut node = start(config.clone(), &place.secret).await;
+    let mut node = start(config.clone(), &place.credentials).await;
     let follow = front_end.follow().await;
     assert_eq!((follow.shard, follow.after, follow.chain), (SHARD, Index(0), Chain(0)));
     follow.link.send(&feed(0, 4, 44, &[1, 2])).unwrap();
@@ -354,7 +355,7 @@ async fn the_log_is_followed_from_where_the_book_ends() {
     let again = front_end.follow().await;
     assert_eq!((again.after, again.chain), (Index(6), Chain(66)));
     node.stop().await;
-    let node = start(config, &place.secret).await;
+    let node = start(config, &place.credentials).await;
     let restarted = front_end.follow().await;
     assert_eq!((restarted.after, restarted.chain), (Index(6), Chain(66)));
     restarted.link.send(&InternalReply::StartOver { shard: SHARD }).unwrap();
@@ -371,7 +372,7 @@ fn list(limit: u32) -> OrderCall {
 async fn an_unknown_order_is_looked_for_in_the_log_first() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 1000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 1000), &place.credentials).await;
     let follow = front_end.follow().await;
     front_end.opened(2).await;
     for (goal, id, found) in [(3, 11, true), (3, 12, false), (5, 13, true)] {
@@ -395,7 +396,7 @@ async fn an_unknown_order_is_looked_for_in_the_log_first() {
 async fn a_book_that_does_not_catch_up_says_so() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 1000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 1000), &place.credentials).await;
     front_end.opened(2).await;
     node.look(1, 14);
     front_end.question().await.answer(Ok(Index(9)));
@@ -414,11 +415,11 @@ async fn a_book_that_was_deleted_or_spoilt_is_built_anew() {
         let place = Place::new();
         let mut front_end = place.stand_in().await;
         let config = place.config(&[&front_end], 1000);
-        let node = start(config.clone(), &place.secret).await;
+        let node = start(config.clone(), &place.credentials).await;
         front_end.follow().await.link.send(&feed(0, 4, 44, &[1, 2])).unwrap();
         node.stop().await;
         spoil(&place.database());
-        let mut node = start(config, &place.secret).await;
+        let mut node = start(config, &place.credentials).await;
         let follow = front_end.follow().await;
         assert_eq!((follow.after, follow.chain), (Index(0), Chain(0)));
         follow.link.send(&feed(0, 4, 44, &[1, 2])).unwrap();
@@ -435,16 +436,22 @@ async fn a_book_that_was_deleted_or_spoilt_is_built_anew() {
 }
 
 #[tokio::test]
-async fn callers_without_the_secret_are_refused() {
+async fn callers_of_another_cluster_are_refused() {
     let place = Place::new();
     let config = place.config(&[], 1000);
-    let node = start(config.clone(), &place.secret).await;
-    let elsewhere = tempfile::tempdir().unwrap();
-    let wrong = cluster_secret(elsewhere.path()).unwrap();
+    let node = start(config.clone(), &place.credentials).await;
     let id = NodeId::from("order-1");
     let address = runfile::resolve(&config, &id, "listen", &config.order(&id).unwrap().listen);
-    let refused = link::connect(address.as_str(), &wrong, &NodeId::from("stranger"), DEADLINE).await;
+    let call = async |credentials| {
+        link::connect(address.as_str(), &credentials, &NodeId::from("stranger"), DEADLINE).await
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other_secret = Credentials::of(&config_in(elsewhere.path(), &[], 1000, 1)).unwrap();
+    let refused = call(other_secret).await;
     assert!(matches!(refused, Err(ConnectError::Rejected { status: 401, .. })), "{refused:?}");
+    let other_count = Credentials::of(&config_in(place.dir.path(), &[], 1000, 2)).unwrap();
+    let refused = call(other_count).await.unwrap_err().to_string();
+    assert!(refused.contains("another `shards.count` than 2"), "{refused}");
     node.stop().await;
 }
 
@@ -452,7 +459,7 @@ async fn callers_without_the_secret_are_refused() {
 async fn a_node_that_stops_answers_what_it_has_begun() {
     let place = Place::new();
     let mut front_end = place.stand_in().await;
-    let mut node = start(place.config(&[&front_end], 3000), &place.secret).await;
+    let mut node = start(place.config(&[&front_end], 3000), &place.credentials).await;
     node.buy(1, &[(1, 1)]);
     let submit = front_end.submit().await;
     node.trigger.fire();
@@ -480,7 +487,7 @@ async fn a_node_that_stops_answers_what_it_has_begun() {
 async fn two_processes_do_not_share_a_folder() {
     let place = Place::new();
     let config = place.config(&[], 1000);
-    let node = start(config.clone(), &place.secret).await;
+    let node = start(config.clone(), &place.credentials).await;
     let second = Node::open(config, NodeId::from("order-1")).await;
     assert!(matches!(second, Err(NodeError::InUse { .. })));
     node.stop().await;

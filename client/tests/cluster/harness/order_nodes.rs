@@ -2,8 +2,8 @@
 
 use common::api::Order;
 use common::config::Config;
-use common::link::{self, Opened};
-use common::{runfile, secret};
+use common::link::{self, Credentials, Opened};
+use common::runfile;
 use protocol::call::{CallId, OrderCall, OrderReply, Trace};
 use protocol::ids::{NodeId, OrderId};
 use tokio::task::JoinSet;
@@ -15,9 +15,10 @@ const PAGE: u32 = 500;
 pub(crate) async fn orders_of(config: &Config, node: &NodeId) -> Vec<Order> {
     let configured = &config.order(node).unwrap().listen;
     let address = runfile::resolve(config, node, "listen", configured);
-    let secret = secret::cluster_secret(&config.cluster.data_dir).unwrap();
+    let credentials = Credentials::of(config).unwrap();
     let me = NodeId::from("tester");
-    let connected = link::connect(address.as_str(), &secret, &me, link::HANDSHAKE_TIMEOUT).await.unwrap();
+    let connected =
+        link::connect(address.as_str(), &credentials, &me, link::HANDSHAKE_TIMEOUT).await.unwrap();
     let Opened { sender, mut receiver, flush } = link::open::<OrderCall, OrderReply>(connected);
     let mut flushing = JoinSet::new();
     flushing.spawn(flush.run());

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::link::{self, Connected, LinkSender, Opened};
-use common::secret::Secret;
+use common::link::{self, Connected, Credentials, LinkSender, Opened};
 use parking_lot::Mutex;
 use protocol::call::{CallId, InternalCall, InternalReply, Served, WriteFailure};
 use protocol::command::{Command, Outcome};
@@ -84,7 +83,7 @@ struct Sorter {
 
 impl StandIn {
     /// Listens, for whoever has the secret.
-    pub(crate) fn new(listener: TcpListener, secret: Arc<Secret>) -> Self {
+    pub(crate) fn new(listener: TcpListener, credentials: Arc<Credentials>) -> Self {
         let address = listener.local_addr().unwrap();
         let (submits, submits_in) = mpsc::channel(1024);
         let (follows, follows_in) = mpsc::channel(1024);
@@ -96,7 +95,7 @@ impl StandIn {
         let accepted = links.clone();
         accepting.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                if let Ok(Some(connected)) = link::accept(stream, &secret).await {
+                if let Ok(Some(connected)) = link::accept(stream, &credentials).await {
                     accepted.lock().spawn(sorter.clone().sort(connected));
                     opened.send_modify(|open| *open += 1);
                 }

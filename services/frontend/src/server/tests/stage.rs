@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::config::Config;
+use common::link::Credentials;
 use common::{secret, shutdown};
 use protocol::call::Query;
 use protocol::catalogue::{Book, Facts};
@@ -101,7 +102,7 @@ fn app(limits: &str) -> (App, String, tempfile::TempDir) {
     let path = folder.path().join("config.toml");
     std::fs::write(&path, format!("[timeouts]\nread_ms = 50\nwrite_ms = 200\n[limits]\n{limits}\n")).unwrap();
     let config = Arc::new(Config::load(&path).unwrap());
-    let secret = Arc::new(secret::cluster_secret(&config.cluster.data_dir).unwrap());
+    let credentials = Arc::new(Credentials::of(&config).unwrap());
     let admin_token = secret::admin_token(&config.cluster.data_dir).unwrap();
     let token = admin_token.expose().to_owned();
     let (writers, _) = Writers::new(config.shard_ids());
@@ -123,7 +124,7 @@ fn app(limits: &str) -> (App, String, tempfile::TempDir) {
         id: config.frontends[0].id.clone(),
         config,
         admin_token,
-        secret,
+        credentials,
         backups: Arc::new(Semaphore::new(1)),
         shards,
         writers,
