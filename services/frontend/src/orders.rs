@@ -26,6 +26,8 @@ use tokio::time::timeout;
 
 /// The first and the longest pause between attempts to reach a node. A heartbeat cuts a pause short.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// The first and the longest pause of a call that all nodes have failed, before it is made again.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// All order nodes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -133,6 +135,7 @@ impl Orders {
         let mut why = "no order node is connected".to_owned();
         let mut answer = None;
         let mut failures = 0;
+        let mut backoff = Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1);
         let mut last = None;
         while Instant::now() < deadline {
             let Some((node, waiting)) = self.next(only, last.as_ref(), &make) else {
@@ -160,9 +163,10 @@ impl Orders {
             last = Some(node);
             failures += 1;
             if failures >= if only.is_some() { 1 } else { self.0.links.len() } {
-                // Each has failed: the next round waits for a change, or a moment.
+                // Each has failed: the next round waits for a change, or ever longer: a queue
+                // that is full does not empty by being asked.
                 failures = 0;
-                let pause = deadline.min(Instant::now() + RECONNECT.1 / 10);
+                let pause = deadline.min(Instant::now() + backoff.pause(link::spread()));
                 timeout_until(pause, changes.changed()).await;
             }
         }
