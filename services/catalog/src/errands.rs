@@ -166,6 +166,7 @@ impl Errands {
                 self.or_failed(page.map(|page| Input::Pulled { resync, source, page }), peer)
             }
             Errand::Snapshot { source, at_least } => {
+                self.pace = None;
                 let snapshot = self.snapshot(config, credentials, me, peer, &source, at_least).await;
                 self.or_failed(snapshot, peer)
             }

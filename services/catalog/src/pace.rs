@@ -40,16 +40,20 @@ impl Pace {
         Self { began, began_at, resumed: asked, entries, lacking, last }
     }
 
-    /// How long to rest once that page is entered.
+    /// How long to rest now that the page after that one is asked for.
     #[must_use]
     pub fn rest(&self, now: Instant) -> Duration {
+        // Nearly level, a replica may have waited for something else than the page's entering.
+        if self.lacking <= self.entries as u64 {
+            return Duration::ZERO;
+        }
         let worked = now.saturating_duration_since(self.resumed);
         let elapsed = now.saturating_duration_since(self.began);
         let left = LEVEL_WITHIN.saturating_sub(elapsed);
         // The source goes on writing meanwhile.
         let grew = u128::from(self.last.0.saturating_sub(self.began_at.0));
         let will_grow = grew * left.as_micros() / elapsed.as_micros().max(1);
-        let to_enter = (u128::from(self.lacking) + will_grow).max(self.entries as u128).max(1);
+        let to_enter = u128::from(self.lacking) + will_grow;
         let due = left.as_micros() * self.entries as u128 / to_enter;
         let due = Duration::from_micros(u64::try_from(due).unwrap_or(u64::MAX));
         due.saturating_sub(worked).max(REST_MIN).min(worked)
@@ -66,7 +70,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// How long a resync takes, and its longest and shortest rest: with so many entries missed and so many more in
+    /// How long a resync takes, and its longest and shortest rest, if it has any: with so many entries missed and so many more in
     /// each millisecond, at so long a page.
     fn resync(missed: u64, each_ms: u64, page: Duration) -> (Duration, Duration, Duration) {
         let began = Instant::now();
@@ -81,7 +85,9 @@ mod tests {
             let next = Pace::with_page(pace, now, PAGE, Index(upto), Index(last));
             now += page;
             let rest = next.rest(now);
-            (longest, shortest) = (longest.max(rest), shortest.min(rest));
+            if !rest.is_zero() {
+                (longest, shortest) = (longest.max(rest), shortest.min(rest));
+            }
             now += rest;
             pace = Some(next);
         }
@@ -103,13 +109,23 @@ mod tests {
 
     #[test]
     fn one_that_lacks_little_rests_for_as_long_as_it_works() {
-        assert_eq!(resync(10_000, 0, ms(20)), (ms(10 * 40), ms(20), ms(20)));
+        // But for the last two pages.
+        assert_eq!(resync(10_000, 0, ms(20)), (ms(8 * 40 + 2 * 20), ms(20), ms(20)));
+    }
+
+    #[test]
+    fn one_that_is_nearly_level_does_not_rest() {
+        let now = Instant::now();
+        let rest =
+            |lacking: u64| Pace::with_page(None, now, 10, Index(10), Index(10 + lacking)).rest(now + ms(50));
+        assert_eq!((rest(0), rest(10), rest(11)), (ms(0), ms(0), ms(50)));
+        assert_eq!(Pace::with_page(None, now, 0, Index(0), Index(0)).rest(now + ms(50)), ms(0));
     }
 
     #[test]
     fn one_that_is_late_rests_for_the_least() {
         let (took, _, shortest) = resync(1_000_000, 0, ms(20));
-        assert_eq!((took, shortest), (ms(1000 * 23), REST_MIN));
+        assert_eq!((took, shortest), (ms(998 * 23 + 2 * 20), REST_MIN));
         // Though the source writes nearly as fast as it can enter, it gets there.
         let (took, _, _) = resync(100_000, 40, ms(20));
         assert!(took < Duration::from_secs(60), "{took:?}");

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::ids::{Digest, Index};
 use rusqlite::Connection;
@@ -17,6 +17,8 @@ use super::{StoreError, keys, outcomes};
 
 /// After so many rows a scrub rests.
 const ROWS_AT_A_TIME: u32 = 1024;
+/// And no longer than this, also if the process was stopped meanwhile.
+const REST_MAX: Duration = Duration::from_millis(10);
 
 /// What a recount found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ impl Gait {
         let Some((left, since)) = &mut self.before_rest else { return };
         *left -= 1;
         if *left == 0 {
-            thread::sleep(since.elapsed());
+            thread::sleep(since.elapsed().min(REST_MAX));
             *self = Self::restful();
         }
     }
