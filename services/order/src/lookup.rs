@@ -56,10 +56,16 @@ impl Lookup {
     /// # Errors
     /// If the book can't be read.
     pub async fn orders(&self, before: Option<OrderId>, limit: u32) -> Result<(Vec<Order>, bool), String> {
-        if let Err(problem) = self.catch_up().await {
-            tracing::debug!(problem, "orders are listed as far as they are known here");
+        loop {
+            let restarts = self.restarts();
+            if let Err(problem) = self.catch_up().await {
+                tracing::debug!(problem, "orders are listed as far as they are known here");
+            }
+            let page = self.read(move |readers| readers.page(before, limit)).await?;
+            if self.restarts() == restarts {
+                return Ok(page);
+            }
         }
-        self.read(move |readers| readers.page(before, limit)).await
     }
 
     /// Waits until the book has what was committed in all shards when this was called.

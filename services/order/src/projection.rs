@@ -170,10 +170,7 @@ impl Projection {
         }
         let Round { changes, follow, places } = round;
         if changes.iter().any(|change| matches!(change, Change::Forget { .. })) {
-            for (place, next) in self.places.values_mut().zip(places.values()) {
-                place.restarts = next.restarts;
-            }
-            self.published.send_replace(self.places.clone());
+            self.announce_restarts(&places);
         }
         if !changes.is_empty() {
             match self.book.write(&changes) {
@@ -181,6 +178,7 @@ impl Projection {
                 Err(damage) if damage.is_damage() => return self.replace_book(&damage),
                 Err(problem) => {
                     tracing::error!(problem = %with_causes(&problem), "orders can't be entered; following begins anew");
+                    self.published.send_replace(self.places.clone());
                     self.cut_link();
                     return Ok(());
                 }
@@ -190,6 +188,19 @@ impl Projection {
         self.published.send_replace(self.places.clone());
         self.follow(&follow);
         Ok(())
+    }
+
+    /// Makes known which shards are about to be forgotten, before their rows go.
+    fn announce_restarts(&mut self, next: &Places) {
+        let mut announced = self.places.clone();
+        for (shard, place) in &mut self.places {
+            let restarts = next.get(shard).map_or(place.restarts, |next| next.restarts);
+            if restarts != place.restarts {
+                place.restarts = restarts;
+                announced.insert(*shard, Place { restarts, ..Place::default() });
+            }
+        }
+        self.published.send_replace(announced);
     }
 
     fn start_over(&mut self, round: &mut Round, shard: ShardId) {

@@ -204,3 +204,25 @@ async fn a_book_that_cannot_be_written_is_tried_again_over_another_link() {
     bench.take(vec![feed(0, 2, Some(22), &[1])]);
     assert_eq!((bench.ids(), bench.reached()), (vec![1], 2));
 }
+
+#[tokio::test]
+async fn that_a_book_starts_over_is_known_before_its_rows_go() {
+    let (mut bench, mut wire) = (Bench::new(), Wire::new().await);
+    bench.take(vec![Input::Connected(wire.asking.clone())]);
+    assert_eq!(wire.followed().await, (SHARD, 0, 0));
+    bench.take(vec![feed(0, 2, Some(22), &[1])]);
+    let path = bench.dir.path().join(crate::book::FILE);
+    let other = rusqlite::Connection::open(path).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'no'); END";
+    other.execute_batch(refuse).unwrap();
+    let restarts = |bench: &Bench| bench.progress.borrow()[&SHARD].restarts;
+    bench.take(vec![Input::StartOver(SHARD)]);
+    assert_eq!(
+        (bench.ids(), bench.reached(), restarts(&bench)),
+        (vec![1], 2, 1),
+        "nothing went, but it was said"
+    );
+    other.execute_batch("DROP TRIGGER refuse").unwrap();
+    bench.take(vec![Input::StartOver(SHARD)]);
+    assert_eq!((bench.ids(), bench.reached(), restarts(&bench)), (vec![], 0, 2));
+}
