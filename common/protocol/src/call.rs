@@ -264,7 +264,7 @@ pub enum Content {
         sales: Vec<(Index, Order)>,
         /// The stretch of the log that they are from ends here.
         upto: Index,
-        /// The chain there, if it is where the replica's log ended when it was read.
+        /// The chain there, if the log still has it.
         chain: Option<Chain>,
     },
     /// The chain at an index, if the log still has it.

@@ -126,6 +126,10 @@ async fn follow(app: App, replies: Replies, shard: ShardId, (mut after, chain): 
                 continue;
             }
         };
+        if feed.upto.0.saturating_sub(after.0) >= SALES_PAGE.into() {
+            // A full page is followed by the next one at once.
+            gathered_at = Instant::now();
+        }
         after = feed.upto;
         if replies.send(&InternalReply::Feed(feed)).is_err() || replies.room().await.is_err() {
             return;

@@ -200,7 +200,7 @@ impl Model {
         };
         let expected: Vec<&Book> = self.books_at(self.last).collect();
         assert_eq!(books.iter().collect::<Vec<_>>(), expected, "the books at the end");
-        let query = Query::Sales { after: Index(0), limit: 100_000 };
+        let query = Query::Sales { after: Index(0), limit: u32::MAX };
         let Content::Sales { sales, .. } = read(&query) else { unreachable!("sales were asked for") };
         let mut expected: Vec<(Index, Order)> = self.sales.values().cloned().collect();
         expected.sort_by_key(|(index, _)| *index);

@@ -200,7 +200,8 @@ fn sales(conn: &Connection, after: Index, limit: u32) -> Step<Answer> {
         sales.extend(row.sale()?.map(|order| (row.index, order)));
         Ok(ControlFlow::Continue(()))
     })?;
-    let content = Content::Sales { sales, upto, chain: (upto == last).then_some(chain) };
+    let chain = if upto == last { Some(chain) } else { log::mark(conn, upto)?.map(|(_epoch, chain)| chain) };
+    let content = Content::Sales { sales, upto, chain };
     let version = if mutant!(FeedBeyondCommit) { Version::default() } else { meta.version() };
     Ok(Answer { version, content })
 }

@@ -102,8 +102,8 @@ fn sales_come_in_the_order_of_the_log() {
     });
     let sales = |after, limit| match fixture.read(&Query::Sales { after: Index(after), limit }).content {
         Content::Sales { sales, upto, chain } => {
-            let (last, chain_there) = fixture.history.last();
-            assert_eq!(chain, (upto == last).then_some(chain_there));
+            let there = fixture.history.entries.iter().find(|entry| entry.index == upto);
+            assert_eq!(chain, there.map(|entry| entry.chain));
             (sales, upto.0)
         }
         other => panic!("{other:?}"),
