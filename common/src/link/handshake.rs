@@ -149,7 +149,8 @@ pub async fn accept(mut stream: TcpStream, credentials: &Credentials) -> io::Res
     let request = request.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let (status, kind, detail) = match request {
         Some(Request::Link { secret: shown, peer, shards }) if secret.matches(&shown) => {
-            if let Some(there) = shards.filter(|there| *there != here.get()) {
+            if shards != Some(here.get()) {
+                let there = shards.map_or("not said".to_owned(), |there| there.to_string());
                 let detail =
                     format!("`shards.count` is {here} here and {there} there; all processes need the same");
                 return refuse(stream, "409 Conflict", "conflict", &detail).await.map(|()| None);

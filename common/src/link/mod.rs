@@ -1,9 +1,9 @@
 //! Framed links between processes: one TCP connection, messages in both directions.
 //!
-//! A link begins as an HTTP/1.1 request with `Upgrade: bookends/1`, the cluster secret and the count of shards, so that a
-//! stranger at an internal port, a person with curl included, gets an answer that says what is wrong.
-//! After the `101` both sides send frames: a length of four bytes, little-endian, and a message in
-//! postcard's encoding.
+//! A link begins as an HTTP/1.1 request with `Upgrade: bookends/1`, the cluster secret and the count of
+//! shards, so that a stranger at an internal port, a person with curl included, gets an answer that says
+//! what is wrong. After the `101` both sides send frames: a length of four bytes, little-endian, and a
+//! message in postcard's encoding.
 //!
 //! Sending never waits: a message is encoded into the link's outbox, and whatever has gathered there is
 //! written with one system call, by the link's own task or by the sender. So many messages that are sent
@@ -105,5 +105,17 @@ mod tests {
         assert_eq!(steps, [ms(20), ms(40), ms(80), ms(100)]);
         backoff.reset();
         assert_eq!(backoff.pause(0), ms(10));
+    }
+
+    #[test]
+    fn a_problem_is_news_until_it_has_been_told() {
+        let refused = || ConnectError::Refused { address: "there".to_owned() };
+        let late = ConnectError::TimedOut { address: "there".to_owned() };
+        let mut complaint = Complaint::default();
+        let mut news =
+            [refused(), refused(), late, refused()].map(|problem| complaint.is_news(&problem)).to_vec();
+        complaint.settle();
+        news.push(complaint.is_news(&refused()));
+        assert_eq!(news, [true, false, true, true, true]);
     }
 }

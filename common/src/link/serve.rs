@@ -54,7 +54,7 @@ pub async fn serve<H, F>(
             let from = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |addr| addr.to_string());
             match accept(stream, &credentials).await {
                 Ok(Some(connected)) => handle(connected).await,
-                Ok(None) => tracing::debug!(%from, "a caller that is not of this cluster was refused"),
+                Ok(None) => tracing::debug!(%from, "a caller was refused"),
                 Err(problem) => tracing::debug!(%from, %problem, "a connection was given up"),
             }
             drop(place);
