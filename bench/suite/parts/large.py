@@ -97,7 +97,9 @@ def misses(bench, large, small):
 
 
 def lookups(bench, stores):
-    return bench.rotate(stores, lambda it: ask(it[0], CONNECTIONS, bench.seconds, requests=any_book(it[1]), threads=THREADS))
+    return bench.rotate(
+        stores, lambda it: ask(it[0], CONNECTIONS, bench.seconds, requests=any_book(it[1]), threads=THREADS)
+    )
 
 
 def ask(store, connections, seconds, **options):

@@ -104,9 +104,10 @@ async fn connect_now(
     me: &NodeId,
 ) -> Result<Connected, ConnectError> {
     let Credentials { secret, shards } = credentials;
+    let named = || address.to_owned();
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::ConnectionRefused => ConnectError::Refused { address: address.to_owned() },
-        _ => ConnectError::Io { address: address.to_owned(), source },
+        io::ErrorKind::ConnectionRefused => ConnectError::Refused { address: named() },
+        _ => ConnectError::Io { address: named(), source },
     };
     let mut stream = TcpStream::connect(address).await.map_err(failed)?;
     prepare(&stream).map_err(failed)?;
@@ -127,7 +128,6 @@ async fn connect_now(
             Head::Broken => return Err(failed(io::ErrorKind::InvalidData.into())),
         }
     };
-    let named = || address.to_owned();
     match status {
         101 => {}
         409 => return Err(ConnectError::OtherShards { address: named(), here: *shards }),

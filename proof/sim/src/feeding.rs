@@ -11,7 +11,8 @@ use crate::pool::SHARD;
 use crate::reads::Reader;
 use crate::world::{Event, FrontId, World};
 
-/// How many entries are looked at for a page of sales that is read for a follower. Few, so that pages end inside of a history.
+/// How many entries are looked at for a page of sales that is read for a follower. Few, so that pages end inside of a
+/// history.
 const SALES_PAGE: u32 = 7;
 /// How long one waits whose read came to nothing.
 const PAUSE: Duration = Duration::from_millis(100);

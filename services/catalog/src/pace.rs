@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use protocol::ids::Index;
+use protocol::resync::NEARLY_LEVEL;
 use tokio::time::Instant;
 
 /// The rests are such that a replica is level so long after its first page, if its machine is quick enough.
@@ -43,8 +44,8 @@ impl Pace {
     /// How long to rest now that the page after that one is asked for.
     #[must_use]
     pub fn rest(&self, now: Instant) -> Duration {
-        // Nearly level, a replica may have waited for something else than the page's entering.
-        if self.lacking <= self.entries as u64 {
+        // Nearly level, a replica asks for the next page only after it has waited for something else.
+        if self.lacking <= NEARLY_LEVEL {
             return Duration::ZERO;
         }
         let worked = now.saturating_duration_since(self.resumed);
@@ -70,8 +71,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// How long a resync takes, and its longest and shortest rest, if it has any: with so many entries missed and so many more in
-    /// each millisecond, at so long a page.
+    /// How long a resync takes, and its longest and shortest rest, if it has any: with so many entries missed
+    /// and so many more in each millisecond, at so long a page.
     fn resync(missed: u64, each_ms: u64, page: Duration) -> (Duration, Duration, Duration) {
         let began = Instant::now();
         let (mut now, mut upto, mut pace) = (began, 0, None);
@@ -117,8 +118,9 @@ mod tests {
     fn one_that_is_nearly_level_does_not_rest() {
         let now = Instant::now();
         let rest =
-            |lacking: u64| Pace::with_page(None, now, 10, Index(10), Index(10 + lacking)).rest(now + ms(50));
-        assert_eq!((rest(0), rest(10), rest(11)), (ms(0), ms(0), ms(50)));
+            |lacking| Pace::with_page(None, now, 10, Index(10), Index(10 + lacking)).rest(now + ms(20));
+        assert_eq!((rest(0), rest(NEARLY_LEVEL)), (ms(0), ms(0)));
+        assert!(rest(NEARLY_LEVEL + 1) > REST_MIN);
         assert_eq!(Pace::with_page(None, now, 0, Index(0), Index(0)).rest(now + ms(50)), ms(0));
     }
 

@@ -59,12 +59,12 @@ async fn scrubs(shard: &Shard) {
 pub(crate) async fn count(
     shard: ShardId,
     readers: Readers,
-    count: fn(&Readers) -> Result<Recount, StoreError>,
+    recount: fn(&Readers) -> Result<Recount, StoreError>,
 ) -> Result<bool, String> {
     let began = Instant::now();
-    let recount = tokio::task::spawn_blocking(move || count(&readers)).await;
+    let found = tokio::task::spawn_blocking(move || recount(&readers)).await;
     let took = began.elapsed();
-    match recount {
+    match found {
         Ok(Ok(recount)) => {
             let Recount { index, kept, counted, .. } = recount;
             if recount.is_sound() {

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use common::config::Config;
 use common::exit::with_causes;
-use common::link::{self, Backoff, Closed, ConnectError, Credentials, LinkSender, Opened, Pending, Waiting};
+use common::link::{
+    self, Backoff, Closed, Complaint, ConnectError, Credentials, LinkSender, Opened, Pending, Waiting,
+};
 use common::runfile;
 use protocol::call::{CatalogCall, CatalogReply, Query, ReadReply};
 use protocol::ids::{Epoch, NodeId, ShardId, StoreId};
@@ -109,13 +111,14 @@ impl Catalogs {
         let (Some(link), Some(known)) = (self.0.nodes.get(node), config.catalog(node)) else { return };
         let shards = config.shards_of(node);
         let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut told = Told::Nothing;
+        let (mut complaint, mut told) = (Complaint::default(), Told::Nothing);
         loop {
             let began = Instant::now();
             let address = runfile::resolve(config, node, "listen", &known.listen);
             match link::connect(address.as_str(), credentials, me, link::HANDSHAKE_TIMEOUT).await {
                 Ok(connected) => {
                     tracing::info!(%node, %address, "connected");
+                    complaint.settle();
                     told = Told::Nothing;
                     let opened = link::open(connected);
                     link.serve(opened, node, &shards, writers, &self.0.changes).await;
@@ -127,10 +130,12 @@ impl Catalogs {
                     }
                 }
                 Err(problem) => {
+                    if complaint.is_news(&problem) {
+                        tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
+                    }
                     let news = Told::of(&problem);
                     if news > told {
                         told = news;
-                        tracing::warn!(%node, problem = %with_causes(&problem), "not reached; trying on");
                         for shard in &shards {
                             writers.tell(*shard, news.event(node)).await;
                         }
@@ -153,23 +158,23 @@ enum Told {
     Silent,
     /// It takes none.
     Lost,
-    /// It wants none from here.
-    Stranger,
 }
 
 impl Told {
     fn of(problem: &ConnectError) -> Self {
         match problem {
             ConnectError::TimedOut { .. } => Self::Silent,
-            ConnectError::Refused { .. } | ConnectError::Io { .. } => Self::Lost,
-            ConnectError::Rejected { .. } | ConnectError::OtherShards { .. } => Self::Stranger,
+            ConnectError::Refused { .. }
+            | ConnectError::Rejected { .. }
+            | ConnectError::OtherShards { .. }
+            | ConnectError::Io { .. } => Self::Lost,
         }
     }
 
     fn event(self, node: &NodeId) -> ShardEvent {
         match self {
             Self::Nothing | Self::Silent => ShardEvent::Silent(node.clone()),
-            Self::Lost | Self::Stranger => ShardEvent::Lost(node.clone()),
+            Self::Lost => ShardEvent::Lost(node.clone()),
         }
     }
 }

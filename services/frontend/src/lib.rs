@@ -148,7 +148,6 @@ impl Failure for FrontendError {
 /// A front end whose ports are bound.
 pub struct Frontend {
     app: App,
-    credentials: Arc<Credentials>,
     view_store: ViewStore,
     events: BTreeMap<ShardId, mpsc::Receiver<ShardEvent>>,
     seed: Seed,
@@ -210,7 +209,7 @@ impl Frontend {
             config,
             id,
             admin_token,
-            credentials: credentials.clone(),
+            credentials,
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             shards,
             writers,
@@ -218,7 +217,7 @@ impl Frontend {
             orders,
             happenings,
         });
-        Ok(Self { app, credentials, view_store, events, seed, public, internal, heartbeat, _lock: lock })
+        Ok(Self { app, view_store, events, seed, public, internal, heartbeat, _lock: lock })
     }
 
     /// Serves until shutdown.
@@ -226,7 +225,7 @@ impl Frontend {
     /// # Errors
     /// If a part of it ends before.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), FrontendError> {
-        let Self { app, credentials, view_store, events, seed, public, internal, heartbeat, _lock } = self;
+        let Self { app, view_store, events, seed, public, internal, heartbeat, _lock } = self;
         write_addresses(&app, &public, &internal, &heartbeat)?;
         let mut parts: JoinSet<&'static str> = JoinSet::new();
         // What is under way is served through these as well, so they end after it.
@@ -240,7 +239,8 @@ impl Frontend {
             });
         }
         run_writers(&app, view_store, events, &mut parts);
-        keep_links(&app, &credentials, &mut parts);
+        keep_links(&app, &mut parts);
+        let credentials = app.parts().credentials.clone();
         {
             let (credentials, shutdown, app) = (credentials.clone(), when_ending.clone(), app.clone());
             parts.spawn(async move {
@@ -384,20 +384,20 @@ fn run_writers(
     }
 }
 
-fn keep_links(app: &App, credentials: &Arc<Credentials>, parts: &mut JoinSet<&'static str>) {
+fn keep_links(app: &App, parts: &mut JoinSet<&'static str>) {
     for node in app.config().catalogs.iter().map(|node| node.id.clone()) {
-        let (app, credentials) = (app.clone(), credentials.clone());
+        let app = app.clone();
         parts.spawn(async move {
             let parts = app.parts();
-            parts.catalogs.keep(&node, &parts.config, &credentials, &parts.id, &parts.writers).await;
+            parts.catalogs.keep(&node, &parts.config, &parts.credentials, &parts.id, &parts.writers).await;
             "link to a catalog node"
         });
     }
     for node in app.config().orders.iter().map(|node| node.id.clone()) {
-        let (app, credentials) = (app.clone(), credentials.clone());
+        let app = app.clone();
         parts.spawn(async move {
             let parts = app.parts();
-            parts.orders.keep(&node, &parts.config, &credentials, &parts.id).await;
+            parts.orders.keep(&node, &parts.config, &parts.credentials, &parts.id).await;
             "link to an order node"
         });
     }

@@ -27,8 +27,6 @@ use crate::projection::Input;
 /// The first and the longest pause between attempts to reach a front end. The longest is far below the
 /// patience of a buy that waits for one.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// A link that broke earlier than this counts as an attempt that failed.
-const STABLE: Duration = Duration::from_secs(1);
 
 /// What is needed to reach front ends. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -191,7 +189,7 @@ impl Pauses {
 
     fn broke(&mut self, frontend: &FrontendNode, purpose: &str, problem: &RecvError) {
         tracing::warn!(frontend = %frontend.id, purpose, problem = %with_causes(problem), "the link is down");
-        if self.up_since.take().is_some_and(|since| since.elapsed() >= STABLE) {
+        if self.up_since.take().is_some_and(|since| since.elapsed() >= link::STABLE) {
             self.backoff.reset();
         }
     }

@@ -45,7 +45,6 @@ impl Place {
         StandIn::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), self.credentials.clone())
     }
 
-    /// A configuration with these front ends; an empty list means one that is not there.
     fn config(&self, frontends: &[&StandIn], write_ms: u64) -> Config {
         config_in(self.dir.path(), frontends, write_ms, 1)
     }
@@ -55,6 +54,7 @@ impl Place {
     }
 }
 
+/// A configuration with these front ends; an empty list means one that is not there.
 fn config_in(folder: &Path, frontends: &[&StandIn], write_ms: u64, shards: u32) -> Config {
     let mut text = format!(
         "[cluster]\ndata_dir = \"data\"\n[shards]\ncount = {shards}\ncopies = 1\n\

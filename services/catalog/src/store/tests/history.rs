@@ -254,3 +254,13 @@ fn three_pieces() -> Fixture {
 fn piece(fixture: &Fixture) -> Vec<u8> {
     fixture.store.conn.query_row("SELECT entries FROM log WHERE first = 2", [], |row| row.get(0)).unwrap()
 }
+
+#[test]
+fn a_scrub_that_rests_finds_what_a_recount_finds() {
+    let mut fixture = Fixture::new();
+    let books = (1..=2500).map(|id| new_book(Some(id), "One of many", "rests")).collect();
+    fixture.run(Action::Load { books });
+    let found = fixture.readers.scrub().unwrap();
+    assert!(found.is_sound());
+    assert_eq!(found, fixture.readers.recount().unwrap());
+}
